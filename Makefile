@@ -1,0 +1,41 @@
+# The two commands of the README are `make run` and `make test`; each sets up all it needs.
+# A machine needs Python 3.11 or newer and a C compiler, nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+NATIVE  = $(wildcard audio_native/*.pyx audio_native/*.pxd audio_native/*.h)
+
+.PHONY: run test lint demo bench build clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("talkspurt needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(d["dependencies"] + d["optional-dependencies"]["test"]))' > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(NATIVE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+build: $(VENV)/.built
+
+run: build
+	$(BIN)/python -m server serve
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+demo: build
+	$(BIN)/python -m bench demo
+
+bench: build
+	$(BIN)/python -m bench micro
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info audio_native/*.c audio_native/*.so

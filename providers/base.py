@@ -1,0 +1,235 @@
+"""The three services that a conversation needs, as protocols.
+
+Every provider streams, is cancelled by closing its stream (`aclose()` on the iterator, effective within one
+20 ms frame) and raises only `providers.errors.ProviderError`. Deadlines belong to the caller: see deadline.py.
+Nothing here knows a call; audio enters and leaves in the format that the provider names, and the native path
+converts on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Encoding = Literal["s16", "pcmu", "pcma"]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """Mono audio. `s16` is host order; `pcmu` and `pcma` are G.711 codes at 8000 Hz."""
+
+    encoding: Encoding
+    rate_hz: int
+
+    @property
+    def bytes_per_sample(self) -> int:
+        return 2 if self.encoding == "s16" else 1
+
+
+# ── Speech to text ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Interim:
+    """A transcript of `utterance_no` that may change and replaces the one before it."""
+
+    utterance_no: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The transcript of `utterance_no`; empty text means that nothing was understood.
+
+    `start_ms`, `end_ms` are media time from the first fed sample; None when the provider does not say.
+    """
+
+    utterance_no: int
+    text: str
+    start_ms: int | None = None
+    end_ms: int | None = None
+    confidence: float | None = None
+
+
+TranscriptEvent = Interim | Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriberConfig:
+    """`language` is BCP 47. `phrases` are words to expect. `caller` identifies the call in logs and scripts."""
+
+    language: str = "en-US"
+    phrases: Sequence[str] = ()
+    model: str = ""
+    caller: str = ""
+
+
+class TranscriptStream(Protocol):
+    """One call's recognition. Audio is pushed; events are iterated. No method but `aclose` may wait.
+
+    The caller of this protocol segments the audio (our VAD decides where an utterance ends): audio of an
+    utterance is fed between `begin_nowait(n)` and `commit_nowait(n)`; what is fed outside is silence that a
+    provider with its own segmentation may use and others drop. Each committed utterance yields exactly one Final.
+    """
+
+    def begin_nowait(self, utterance_no: int, start_ms: int) -> None:
+        """The caller began to speak at media time `start_ms`; the audio that follows includes the pre-roll."""
+
+    def feed_nowait(self, audio: bytes) -> None:
+        """Take audio in `Transcriber.audio_format`. Never blocks: bounded, drops the oldest and counts."""
+
+    def commit_nowait(self, utterance_no: int) -> None:
+        """The utterance is over: finalise now."""
+
+    def resume_nowait(self, utterance_no: int) -> None:
+        """The caller went on before the turn was taken: the utterance is open again and its Final is void."""
+
+    def __aiter__(self) -> AsyncIterator[TranscriptEvent]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Transcriber(Protocol):
+    name: str
+    audio_format: AudioFormat
+
+    async def open(self, config: TranscriberConfig) -> TranscriptStream:
+        """Connect (while the phone rings). Raises ProviderError."""
+
+    async def aclose(self) -> None: ...
+
+
+# ── Language model ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """`arguments` is the JSON text as the model wrote it: parse and validate before use."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of the model context. `tool_call_id` belongs to role "tool", `tool_calls` to "assistant"."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """`script` is the agent's dialogue script for the offline engine; models of other providers ignore it."""
+
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+    model: str = ""
+    temperature: float = 0.4
+    max_tokens: int = 300
+    language: str = "en-US"
+    caller: str = ""
+    script: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDone:
+    """Last event of a stream. `reason`: stop, length, tool_calls or content_filter."""
+
+    reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+ChatEvent = TextDelta | ToolCall | ChatDone
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    name: str
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        """Text as it is generated, whole tool calls, then ChatDone. An async generator: `aclose()` cancels."""
+
+    async def aclose(self) -> None: ...
+
+
+# ── Text to speech ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechRequest:
+    """One clause. `rate_percent` and `pitch_percent` are relative to the voice, 0 is unchanged."""
+
+    text: str
+    language: str = "en-US"
+    voice: str = ""
+    style: str = ""
+    rate_percent: int = 0
+    pitch_percent: int = 0
+    volume_percent: int = 100
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """Audio in `Synthesizer.audio_format`, any length of whole samples, no header."""
+
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WordMark:
+    """The word at characters [start, end) of the text is spoken from `offset_ms` on."""
+
+    offset_ms: int
+    start: int
+    end: int
+
+
+SpeechEvent = AudioChunk | WordMark
+
+
+@runtime_checkable
+class Synthesizer(Protocol):
+    name: str
+    audio_format: AudioFormat
+
+    def stream(self, request: SpeechRequest) -> AsyncIterator[SpeechEvent]:
+        """Audio as it is rendered. An async generator: `aclose()` cancels."""
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(slots=True)
+class ProviderSet:
+    """The services of one process, by name; `server.app` builds it, a call picks from it."""
+
+    transcribers: dict[str, Transcriber] = field(default_factory=dict)
+    models: dict[str, ChatModel] = field(default_factory=dict)
+    synthesizers: dict[str, Synthesizer] = field(default_factory=dict)
+
+    async def aclose(self) -> None:
+        closing: list[Transcriber | ChatModel | Synthesizer] = [*self.transcribers.values()]
+        closing += [*self.models.values(), *self.synthesizers.values()]
+        for one in closing:
+            await one.aclose()

@@ -1,0 +1,51 @@
+"""What can go wrong with a speech or language service, as types that a call can act on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Phase = Literal["connect", "first", "idle", "total"]
+
+
+class ProviderError(Exception):
+    """A provider failed. `retryable` says whether the same request may succeed elsewhere or later.
+
+    Args:
+        message: what was expected and what came; never spoken to a caller.
+        provider: name of the adapter, e.g. "azure-stt".
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, provider: str = "") -> None:
+        super().__init__(f"{provider}: {message}" if provider else message)
+        self.provider = provider
+
+
+class ProviderTimeout(ProviderError):
+    """A deadline of ours passed: `phase` is connect, first (useful output), idle or total."""
+
+    def __init__(self, phase: Phase, limit_ms: int, *, provider: str = "") -> None:
+        super().__init__(f"no answer within {limit_ms} ms ({phase})", provider=provider)
+        self.phase: Phase = phase
+        self.limit_ms = limit_ms
+
+
+class ProviderUnavailable(ProviderError):
+    """Connection failed or the service answered 5xx: retry within the budget."""
+
+
+class ProviderRejected(ProviderError):
+    """The service refused: 4xx or quota. Not retryable except 429, which may hold `retry_after_ms`."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, status: int, retry_after_ms: int | None = None, provider: str = "") -> None:
+        super().__init__(message, provider=provider)
+        self.status = status
+        self.retry_after_ms = retry_after_ms
+        self.retryable = status in (429, 498)
+
+
+class ProviderProtocolError(ProviderError):
+    """A stream that we cannot parse."""

@@ -1,0 +1,1 @@
+"""Talkspurt: answers and places phone calls with an AI agent."""

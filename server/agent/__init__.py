@@ -1,0 +1,1 @@
+"""What an agent is: its settings, their ranges and overrides, and their form in YAML."""

@@ -1,0 +1,215 @@
+"""The settings of one agent version: types, ranges, defaults, units; and the overrides of a channel.
+
+`AgentSettings.parse` is the only way in: unknown keys and values out of range are refused with the path of the
+key. `for_channel` is the one place where overrides are resolved. A call pins the result at its start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Channel = Literal["twilio", "telnyx", "browser"]
+CHANNELS: tuple[Channel, ...] = ("twilio", "telnyx", "browser")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or out of range. `path` is where, e.g. `turn.min_delay_ms`."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+def _ranged(default: float, low: float, high: float, doc: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "doc": doc})
+
+
+def _text(default: str, doc: str, max_chars: int = 2000) -> Any:
+    return field(default=default, metadata={"max_chars": max_chars, "doc": doc})
+
+
+def _one_of(default: str, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+def _flag(default: bool, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+def _texts(doc: str, max_items: int = 100) -> Any:
+    return field(default=(), metadata={"max_items": max_items, "max_chars": 200, "doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SttSettings:
+    provider: str = _text("moonshine", "name of the transcriber", 40)
+    model: str = _text("", "model of the provider; empty is its default", 80)
+    phrases: tuple[str, ...] = _texts("words to expect", 500)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmSettings:
+    provider: str = _text("dialogue", "name of the chat model", 40)
+    model: str = _text("", "model of the provider; empty is its default", 80)
+    temperature: float = _ranged(0.4, 0.0, 2.0, "sampling temperature")
+    max_tokens: int = _ranged(300, 1, 4096, "longest reply in tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TtsSettings:
+    provider: str = _text("pico", "name of the synthesizer", 40)
+    voice: str = _text("", "voice of the provider; empty is the language's default", 80)
+    style: str = _text("", "speaking style, where the voice has one", 40)
+    rate_percent: int = _ranged(0, -50, 100, "speaking rate relative to the voice")
+    pitch_percent: int = _ranged(0, -50, 50, "pitch relative to the voice")
+    volume_percent: int = _ranged(100, 0, 100, "volume of the voice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpeningSettings:
+    mode: Literal["speak", "listen", "delay"] = _one_of(
+        "speak", "who begins: agent, caller, or agent after delay_ms of silence"
+    )
+    text: str = _text("", "first message; never goes through the model", 500)
+    delay_ms: int = _ranged(1500, 0, 10000, "silence before the agent opens in mode delay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSettings:
+    min_delay_ms: int = _ranged(500, 100, 3000, "silence after which a complete utterance ends the turn")
+    max_delay_ms: int = _ranged(1600, 300, 8000, "silence after which the turn ends whatever was said")
+    vad_mode: int = _ranged(2, 0, 3, "webrtcvad aggressiveness")
+    onset_ms: int = _ranged(60, 20, 300, "speech that opens a talkspurt")
+    hangover_ms: int = _ranged(200, 60, 600, "silence that closes a talkspurt")
+    level_gate_dbfs: int = _ranged(-55, -90, -20, "speech below this level is not speech")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptionSettings:
+    allowed: bool = _flag(True, "the caller can interrupt the agent")
+    min_speech_ms: int = _ranged(200, 40, 2000, "caller's speech that interrupts the agent")
+    protected_opening: bool = _flag(False, "the first message cannot be interrupted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    idle_timeout_ms: int = _ranged(8000, 1000, 120000, "mutual silence before an idle prompt")
+    idle_prompts: tuple[str, ...] = _texts("spoken one after the other while the caller is silent", 5)
+    idle_goodbye: str = _text("", "spoken before hanging up on a silent caller", 300)
+    max_duration_ms: int = _ranged(1_800_000, 10_000, 14_400_000, "longest call")
+    max_duration_notice: str = _text("", "spoken when the longest call is reached", 300)
+    end_call_phrases: tuple[str, ...] = _texts("whole utterances after which the agent says goodbye and hangs up")
+    goodbye: str = _text("", "spoken before an end-call phrase or tool hangs up", 300)
+    apology: str = _text("", "spoken when the agent cannot answer; rendered ahead", 300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """Everything about one agent version. `script` is the dialogue engine's; other models use `prompt`."""
+
+    name: str = _text("agent", "shown to people", 80)
+    language: str = _text("en-US", "BCP 47", 35)
+    time_zone: str = _text("UTC", "IANA name", 60)
+    prompt: str = _text("", "operator's instructions to the model", 20000)
+    stt: SttSettings = field(default_factory=SttSettings)
+    llm: LlmSettings = field(default_factory=LlmSettings)
+    tts: TtsSettings = field(default_factory=TtsSettings)
+    opening: OpeningSettings = field(default_factory=OpeningSettings)
+    turn: TurnSettings = field(default_factory=TurnSettings)
+    interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    script: Mapping[str, Any] = field(default_factory=dict)
+    channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> AgentSettings:
+        """Check `raw` (from YAML or JSON) and fill in defaults. Raises SettingsError."""
+        settings: AgentSettings = _parse(cls, raw, "")
+        if settings.turn.max_delay_ms < settings.turn.min_delay_ms:
+            raise SettingsError("turn.max_delay_ms", "expected at least turn.min_delay_ms")
+        for channel, overrides in settings.channels.items():
+            if channel not in CHANNELS:
+                raise SettingsError(f"channels.{channel}", f"expected one of {', '.join(CHANNELS)}")
+            if "channels" in overrides:
+                raise SettingsError(f"channels.{channel}.channels", "overrides do not nest")
+            _parse(cls, overrides, f"channels.{channel}.")
+        return settings
+
+    def for_channel(self, channel: Channel) -> AgentSettings:
+        """These settings with the overrides of `channel` applied; the result has no overrides of its own."""
+        overrides = self.channels.get(channel, {})
+        return typing.cast(AgentSettings, _merge(dataclasses.replace(self, channels={}), overrides))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `parse` of it gives an equal value."""
+        return dataclasses.asdict(self)
+
+
+def _parse(cls: type[Any], raw: Any, path: str) -> Any:
+    if not isinstance(raw, Mapping):
+        raise SettingsError(path.rstrip(".") or "(agent)", f"expected a mapping, got {type(raw).__name__}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in known:
+            raise SettingsError(f"{path}{key}", f"unknown setting; known here: {', '.join(known)}")
+        values[key] = _value(hints[key], known[key], value, f"{path}{key}")
+    return cls(**values)
+
+
+def _value(hint: Any, spec: dataclasses.Field[Any], value: Any, path: str) -> Any:
+    meta = spec.metadata
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return _parse(typing.cast(type[Any], hint), value, f"{path}.")
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise SettingsError(path, f"expected one of {', '.join(map(str, typing.get_args(hint)))}; got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise SettingsError(path, "expected a list of texts")
+        if len(value) > meta["max_items"] or any(len(v) > meta["max_chars"] for v in value):
+            raise SettingsError(path, f"expected at most {meta['max_items']} texts of {meta['max_chars']} characters")
+        return tuple(value)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise SettingsError(path, "expected a mapping")
+        return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise SettingsError(path, f"expected true or false; got {value!r}")
+        return value
+    if hint is str:
+        if not isinstance(value, str) or len(value) > meta["max_chars"]:
+            raise SettingsError(path, f"expected a text of at most {meta['max_chars']} characters")
+        return value
+    return _number(hint, meta, value, path)
+
+
+def _number(hint: Any, meta: types.MappingProxyType[Any, Any], value: Any, path: str) -> Any:
+    wanted = "a whole number" if hint is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float):
+        raise SettingsError(path, f"expected {wanted}; got {value!r}")
+    if not meta["low"] <= value <= meta["high"]:
+        raise SettingsError(path, f"expected {wanted} from {meta['low']} to {meta['high']}; got {value!r}")
+    return hint(value)
+
+
+def _merge(base: Any, overrides: Mapping[str, Any]) -> Any:
+    changed: dict[str, Any] = {}
+    hints = typing.get_type_hints(type(base))
+    for key, value in overrides.items():
+        now = getattr(base, key)
+        if dataclasses.is_dataclass(now):
+            changed[key] = _merge(now, value)
+        else:
+            spec = next(f for f in dataclasses.fields(base) if f.name == key)
+            changed[key] = _value(hints[key], spec, value, key)
+    return dataclasses.replace(base, **changed)

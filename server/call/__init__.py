@@ -1,0 +1,1 @@
+"""One live call: the pure cores wired to sockets, providers and the store."""

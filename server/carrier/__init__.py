@@ -1,0 +1,1 @@
+"""Call control: carriers' webhooks and REST."""

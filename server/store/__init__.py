@@ -1,0 +1,1 @@
+"""Records and state: spool, PostgreSQL, Redis."""
