@@ -1,0 +1,67 @@
+"""What has been said, as the model and the record see it: the agent's words only as far as they were heard."""
+
+from __future__ import annotations
+
+from providers.base import Message, ToolCall
+
+# A call of an hour has a few hundred turns; older ones are dropped from the model's view, never from the record.
+MAX_MESSAGES = 120
+
+
+def heard_part(text: str, heard_samples: int, total_samples: int) -> tuple[str, str]:
+    """Split `text` at the word that the caller was hearing: (heard, unheard).
+
+    Speech is taken to be even over the characters of a clause; a word counts as heard when more than half of
+    it was. `total_samples` is the length of the whole clause.
+    """
+    if total_samples <= 0 or heard_samples <= 0:
+        return "", text
+    if heard_samples >= total_samples:
+        return text, ""
+    cut = len(text) * heard_samples / total_samples
+    words = text.split(" ")
+    position = 0
+    for index, word in enumerate(words):
+        if position + len(word) / 2 > cut:
+            return " ".join(words[:index]), " ".join(words[index:])
+        position += len(word) + 1
+    return text, ""
+
+
+class History:
+    """The model context of one call. The system prompt is not part of it."""
+
+    __slots__ = ("_messages",)
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+
+    def messages(self) -> tuple[Message, ...]:
+        return tuple(self._messages)
+
+    def caller_said(self, text: str) -> None:
+        self._append(Message("user", text))
+
+    def take_back_caller(self) -> str:
+        """Remove and return the caller's last words: they go on speaking."""
+        while self._messages and self._messages[-1].role != "user":
+            # What was prepared in answer to unfinished words is void.
+            self._messages.pop()
+        return self._messages.pop().content if self._messages else ""
+
+    def agent_said(self, text: str) -> None:
+        """`text` was heard by the caller; empty text leaves no trace."""
+        if text:
+            self._append(Message("assistant", text))
+
+    def tool_called(self, call: ToolCall, result: str) -> None:
+        self._append(Message("assistant", "", tool_calls=(call,)))
+        self._append(Message("tool", result, tool_call_id=call.id))
+
+    def _append(self, message: Message) -> None:
+        self._messages.append(message)
+        while len(self._messages) > MAX_MESSAGES:
+            self._messages.pop(0)
+            # A tool's result without its call is refused by every provider.
+            while self._messages and self._messages[0].role in ("tool", "assistant"):
+                self._messages.pop(0)
