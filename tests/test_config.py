@@ -1,0 +1,178 @@
+"""Configuration: every refusal names its variable, production is strict, no secret is shown, the example is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server.config import VARIABLES, Config, shared_file
+from server.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+SID = "AC" + "0" * 32
+SECRET = "s3cr3t-" * 6
+PRODUCTION = {
+    "PUBLIC_URL": "https://voice.example.com/",
+    "DATABASE_URL": "postgresql://talkspurt:pw-in-url@db/talkspurt",
+    "REDIS_URL": "redis://:redis-pw@cache:6379/0",
+    "TALKSPURT_SECRET": SECRET,
+    "TWILIO_ACCOUNT_SID": SID,
+    "TWILIO_AUTH_TOKEN": "twilio-token",
+    "TWILIO_AUTH_TOKEN_NEXT": "twilio-token-next",
+    "API_KEY": "browser-key-0123456789",
+}
+
+
+@pytest.fixture(autouse=True)
+def agents_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agents").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
+    config = Config.from_env({})
+    assert (config.host, config.server.port, config.is_production) == ("127.0.0.1", 8080, False)
+    assert config.store.is_embedded
+    assert config.store.data_dir == tmp_path / "var"
+    assert config.store.agents_dir == tmp_path / "agents"
+    assert (config.media.pacer_lead_ms, config.media.pacer_chunk_ms, config.media.journal) == (200, 100, True)
+    assert (config.log.level, config.log.format) == ("info", "json")
+
+
+def test_production_is_read_whole() -> None:
+    config = Config.from_env(PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/", "JOURNAL": "off"})
+    assert config.is_production and not config.store.is_embedded and config.host == "0.0.0.0"
+    assert config.server.public_url == "https://voice.example.com"
+    assert config.server.allowed_origins == ("https://a.example", "https://b.example")
+    assert config.twilio.auth_tokens == ("twilio-token", "twilio-token-next")
+    assert config.media.journal is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable"),
+    [
+        ({"PORT": "eighty"}, "PORT"),
+        ({"PORT": "70000"}, "PORT"),
+        ({"PORT": "8080.5"}, "PORT"),
+        ({"MAX_CALLS": "0"}, "MAX_CALLS"),
+        ({"CONNECTIONS_PER_IP": "0"}, "CONNECTIONS_PER_IP"),
+        ({"HANDSHAKES_PER_S": "-1"}, "HANDSHAKES_PER_S"),
+        ({"STREAM_TOKEN_TTL_S": "4"}, "STREAM_TOKEN_TTL_S"),
+        ({"PUBLIC_URL": "voice.example.com"}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "https://voice.example.com/?a=1"}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "ftp://voice.example.com"}, "PUBLIC_URL"),
+        ({"DATABASE_URL": "mysql://db/x"}, "DATABASE_URL"),
+        ({"REDIS_URL": "cache:6379"}, "REDIS_URL"),
+        ({"TALKSPURT_SECRET": "short"}, "TALKSPURT_SECRET"),
+        ({"API_KEY": "short"}, "API_KEY"),
+        ({"ALLOWED_ORIGINS": "https://a.example/path"}, "ALLOWED_ORIGINS"),
+        ({"ALLOWED_ORIGINS": "*"}, "ALLOWED_ORIGINS"),
+        ({"ALLOW_EMBEDDED": "maybe"}, "ALLOW_EMBEDDED"),
+        ({"AGENTS_DIR": "/does/not/exist"}, "AGENTS_DIR"),
+        ({"TWILIO_ACCOUNT_SID": "AC12"}, "TWILIO_ACCOUNT_SID"),
+        ({"TWILIO_ACCOUNT_SID": SID}, "TWILIO_AUTH_TOKEN"),
+        ({"TWILIO_AUTH_TOKEN": "x"}, "TWILIO_ACCOUNT_SID"),
+        ({"TWILIO_AUTH_TOKEN_NEXT": "x"}, "TWILIO_AUTH_TOKEN_NEXT"),
+        ({"TWILIO_API_URL": "api.twilio.com"}, "TWILIO_API_URL"),
+        ({"STT_PROVIDER": "No Such"}, "STT_PROVIDER"),
+        ({"PACER_LEAD_MS": "59"}, "PACER_LEAD_MS"),
+        ({"PACER_LEAD_MS": "1001"}, "PACER_LEAD_MS"),
+        ({"PACER_CHUNK_MS": "50"}, "PACER_CHUNK_MS"),
+        ({"PACER_CHUNK_MS": "220"}, "PACER_CHUNK_MS"),
+        ({"JOURNAL": "2"}, "JOURNAL"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(changes: dict[str, str], variable: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config.from_env(changes)
+    assert refused.value.variable == variable
+    assert str(refused.value).startswith(f"{variable}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("missing", "variable"),
+    [
+        (("DATABASE_URL",), "DATABASE_URL"),
+        (("REDIS_URL",), "REDIS_URL"),
+        (("TALKSPURT_SECRET",), "TALKSPURT_SECRET"),
+        (("PUBLIC_URL",), "PUBLIC_URL"),
+    ],
+)
+def test_production_refuses_what_is_missing(missing: tuple[str, ...], variable: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config.from_env({name: text for name, text in PRODUCTION.items() if name not in missing})
+    assert refused.value.variable == variable
+
+
+def test_embedded_production_and_open_address_need_consent() -> None:
+    public = {"PUBLIC_URL": "https://voice.example.com"}
+    with pytest.raises(ConfigError, match="ALLOW_EMBEDDED"):
+        Config.from_env(public)
+    assert Config.from_env(public | {"ALLOW_EMBEDDED": "1"}).host == "127.0.0.1"
+    with pytest.raises(ConfigError, match="HOST"):
+        Config.from_env({"HOST": "0.0.0.0"})
+    assert Config.from_env({"HOST": "0.0.0.0", "ALLOW_EMBEDDED": "1"}).host == "0.0.0.0"
+
+
+def test_no_secret_is_shown() -> None:
+    config = Config.from_env(PRODUCTION)
+    shown = repr(config)
+    expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
+    assert set(config.secrets) == expected
+    for secret in expected:
+        assert secret not in shown
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "TALKSPURT_SECRET", "API_KEY"])
+def test_a_refused_secret_is_not_shown(name: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config.from_env({name: "pass:w0rd"})
+    assert "w0rd" not in str(refused.value)
+
+
+def test_the_signing_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    first = Config.from_env({}).store.signing_key()
+    path = tmp_path / "var" / "secret"
+    assert len(first) == 64 and path.stat().st_mode & 0o777 == 0o600
+    assert Config.from_env({}).store.signing_key() == first
+    assert [p.name for p in path.parent.iterdir()] == ["secret"]
+    path.write_text("cut")
+    with pytest.raises(ConfigError, match="DATA_DIR"):
+        Config.from_env({}).store.signing_key()
+    assert Config.from_env(PRODUCTION).store.signing_key() == SECRET.encode()
+
+
+def test_the_example_lists_exactly_the_variables_that_are_read() -> None:
+    text = (ROOT / "deploy" / "talkspurt.env.example").read_text()
+    assert tuple(sorted(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", text, re.M))) == tuple(sorted(VARIABLES))
+
+
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[str] = set()
+
+    class Spy(dict[str, str]):
+        def get(self, key: str, default: str = "") -> str:  # type: ignore[override]
+            read.add(key)
+            return super().get(key, default)
+
+    Config.from_env(Spy())
+    assert read == set(VARIABLES)
+
+
+def test_the_values_of_the_example_are_accepted() -> None:
+    text = (ROOT / "deploy" / "talkspurt.env.example").read_text()
+    values = dict(re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", text, re.M))
+    values |= {"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": "t", "TALKSPURT_SECRET": SECRET}
+    config = Config.from_env(values)
+    defaults = Config.from_env({})
+    assert (config.limits, config.media, config.log) == (defaults.limits, defaults.media, defaults.log)
+
+
+def test_shared_files_are_found_or_named() -> None:
+    assert shared_file("schema.sql").name == "schema.sql"
+    with pytest.raises(FileNotFoundError, match=r"no\.sql"):
+        shared_file("no.sql")
