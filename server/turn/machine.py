@@ -58,6 +58,7 @@ TRANSITIONS: dict[TurnState, dict[TurnEvent, tuple[TurnState, tuple[TurnAction, 
     },
     S.CALLER_SPEAKING: {
         E.SPEECH_STOPPED: (S.ENDPOINTING, (A.COMMIT_UTTERANCE,)),
+        E.TURN_TAKEN: (S.THINKING, (A.ANSWER,)),  # digits keyed while something is said
         # The caller barged in, and what was still queued of the reply is gone.
         E.REPLY_OVER: (S.CALLER_SPEAKING, ()),
         E.AGENT_BEGINS: (S.THINKING, ()),
@@ -76,6 +77,7 @@ TRANSITIONS: dict[TurnState, dict[TurnEvent, tuple[TurnState, tuple[TurnAction, 
         # Nothing of the answer was heard yet, so the caller simply has not finished.
         E.SPEECH_CONFIRMED: (S.CALLER_SPEAKING, (A.TAKE_BACK,)),
         E.SPEECH_STOPPED: (S.THINKING, (A.COMMIT_UTTERANCE,)),
+        E.TURN_TAKEN: (S.THINKING, (A.ANSWER,)),
         E.REPLY_AUDIBLE: (S.AGENT_SPEAKING, ()),
         E.REPLY_OVER: (S.LISTENING, (A.WAIT,)),
         E.AGENT_BEGINS: (S.THINKING, ()),
@@ -86,6 +88,7 @@ TRANSITIONS: dict[TurnState, dict[TurnEvent, tuple[TurnState, tuple[TurnAction, 
         # Barge-in: the caller wins the floor.
         E.SPEECH_CONFIRMED: (S.CALLER_SPEAKING, (A.INTERRUPT,)),
         E.SPEECH_STOPPED: (S.AGENT_SPEAKING, (A.COMMIT_UTTERANCE,)),
+        E.TURN_TAKEN: (S.THINKING, (A.ANSWER,)),
         E.REPLY_AUDIBLE: (S.AGENT_SPEAKING, ()),
         E.REPLY_OVER: (S.LISTENING, (A.WAIT,)),
         E.AGENT_BEGINS: (S.AGENT_SPEAKING, ()),
