@@ -286,7 +286,7 @@ Action = (
     | HangUp
 )
 
-EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
+EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
 
 
 def event_from(name: str, values: Mapping[str, Any]) -> Event:

@@ -1,0 +1,506 @@
+"""One live call: the pure conversation wired to the socket, the providers and the records.
+
+    socket ─► UplinkPath ─► Conversation.step ─► actions ─► recogniser · model · synthesiser · Downlink ─► socket
+                  events ─────▲       └─► journal, spool, metrics
+
+The session carries out what the conversation decides and feeds back what happened; it decides nothing itself.
+Every task of the call lives in one TaskGroup here. An error that nothing else can handle ends this call and no
+other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from providers.base import (
+    AudioChunk,
+    ChatDone,
+    ChatModel,
+    Final,
+    Synthesizer,
+    TextDelta,
+    ToolCall,
+    Transcriber,
+    TranscriberConfig,
+    TranscriptStream,
+)
+from providers.deadline import with_deadlines
+from providers.errors import ProviderError, ProviderTimeout
+from server.agent.settings import AgentSettings
+from server.call.clips import Clips, speech_request
+from server.call.downlink import Downlink, MediaSink
+from server.call.journal import Journal
+from server.call.pacer import Pacer
+from server.call.uplink import UplinkPath
+from server.clock import Clock
+from server.dialogue import event as ev
+from server.dialogue.conversation import Conversation
+from server.errors import RemoteWireError
+from server.metrics import Metrics
+from server.store.fact import CallEnded, SegmentFact, TurnFact
+from server.store.spool import Spool
+from server.wire.event import MediaFormat, Wire
+
+log = logging.getLogger(__name__)
+
+OPEN_TRANSCRIBER_MS = 3000
+LLM_FIRST_MS, LLM_IDLE_MS, LLM_TOTAL_MS = 4000, 1500, 30_000
+TTS_FIRST_MS, TTS_IDLE_MS, TTS_TOTAL_MS = 3000, 1500, 60_000
+# The words that were on their way when the caller hung up still belong to the transcript.
+LAST_WORDS_MS = 3000
+# After the carrier took our hang-up the stream normally ends by itself.
+STOP_WAIT_MS = 2000
+# Events that one step may cause in a row; more is a loop of ours.
+MAX_CASCADE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFacts:
+    """Who talks to whom. `call_id` is ours (UUID), `carrier_call_id` the carrier's."""
+
+    call_id: str
+    carrier: str
+    carrier_call_id: str
+    from_number: str
+    to_number: str
+    agent_version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallServices:
+    """What every call of the process shares."""
+
+    clock: Clock
+    pacer: Pacer
+    clips: Clips
+    metrics: Metrics
+    spool: Spool
+    hang_up: Callable[[CallFacts], Awaitable[None]]
+    journal_dir: Path | None
+    lead_ms: int
+    chunk_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallProviders:
+    transcriber: Transcriber
+    model: ChatModel
+    synthesizer: Synthesizer
+
+
+class CallSession:
+    """Runs one media stream of one call. `conversation` is handed on when a second stream carries the call on."""
+
+    def __init__(
+        self,
+        *,
+        services: CallServices,
+        providers: CallProviders,
+        facts: CallFacts,
+        settings: AgentSettings,
+        wire: Wire,
+        fmt: MediaFormat,
+        sink: MediaSink,
+        close_socket: Callable[[int], None],
+        conversation: Conversation | None = None,
+    ) -> None:
+        self.facts = facts
+        self.conversation = conversation or Conversation(settings, fmt.rate_hz)
+        self.end_reason = ""
+        self.last_message_ns = services.clock.now_ns()
+        self._resumed = conversation is not None
+        self._services = services
+        self._providers = providers
+        self._settings = settings
+        self._close_socket = close_socket
+        self._began_ns = services.clock.now_ns()
+        self._ended = asyncio.Event()
+        self._events: deque[ev.Event] = deque()
+        self._is_stepping = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._to_speak: deque[ev.Speak] = deque()
+        self._speaking: asyncio.Task[None] | None = None
+        self._replying: asyncio.Task[None] | None = None
+        self._stt: TranscriptStream | None = None
+        self._recognising: asyncio.Task[None] | None = None
+        self._final_came = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        path = services.journal_dir / f"{facts.call_id}.jsonl" if services.journal_dir else None
+        self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz)
+        self.downlink = Downlink(
+            wire=wire,
+            fmt=fmt,
+            sink=sink,
+            pacer=services.pacer,
+            clock=services.clock,
+            dispatch=self.dispatch,
+            on_lateness=services.metrics.observe_lateness,
+            lead_ms=services.lead_ms,
+            chunk_ms=services.chunk_ms,
+        )
+        self.uplink = UplinkPath(
+            wire=wire,
+            fmt=fmt,
+            settings=settings,
+            stt_format=providers.transcriber.audio_format,
+            clock=services.clock,
+            dispatch=self.dispatch,
+            on_mark=self.downlink.on_mark,
+            on_stop=lambda: self.end("caller_hung_up"),
+        )
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, backlog: Sequence[tuple[bytes, bool]] = ()) -> None:
+        """From the stream's start to its end; returns when everything of the call has been put away.
+
+        `backlog` holds the messages (data, is_text) that came while the stream was let in.
+        """
+        try:
+            async with self._group:
+                self._recognising = self._group.create_task(self._recognise(), name=f"{self.facts.call_id} recognise")
+                self.dispatch(ev.StreamResumed() if self._resumed else ev.CallBegan())
+                for data, is_text in backlog:
+                    self.on_message(data, is_text)
+                await self._ended.wait()
+                self.dispatch(ev.StreamEnded(self.end_reason))
+                await self._last_words()
+                self._stop_tasks()
+        except* Exception as errors:
+            for error in errors.exceptions:
+                log.error("call failed", exc_info=error, extra={"event": "call_failed"})
+            self.end_reason = "error"
+        finally:
+            await self._put_away()
+
+    def on_message(self, data: bytes | memoryview, is_text: bool) -> None:
+        """A message of the media socket. Never raises: what the peer did wrong ends the stream."""
+        self.last_message_ns = self._services.clock.now_ns()
+        try:
+            self.uplink.on_message(data, is_text)
+        except RemoteWireError as error:
+            log.warning("stream closed: %s", error, extra={"event": "bad_stream"})
+            self._close_socket(error.close_code)
+            self.end("media_lost")
+
+    def end(self, reason: str) -> None:
+        """The stream is over; the first reason stands."""
+        if not self.end_reason:
+            self.end_reason = reason
+            self._ended.set()
+
+    async def _last_words(self) -> None:
+        limit_ns = self._services.clock.now_ns() + LAST_WORDS_MS * 1_000_000
+        while self.conversation.is_awaiting_final() and self._stt is not None:
+            left_s = (limit_ns - self._services.clock.now_ns()) / 1e9
+            if left_s <= 0:
+                break
+            self._final_came.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._final_came.wait()
+            except TimeoutError:
+                break
+
+    def _stop_tasks(self) -> None:
+        for task in (self._replying, self._speaking, self._recognising):
+            if task is not None:
+                task.cancel()
+
+    async def _put_away(self) -> None:
+        services = self._services
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        services.pacer.remove(self.downlink)
+        if self._stt is not None:
+            try:
+                async with asyncio.timeout(1):
+                    await self._stt.aclose()
+            except (TimeoutError, ProviderError) as error:
+                log.warning("recogniser did not close: %s", error)
+        self._journal.close()
+        native, playout = self.uplink.native, self.downlink.playout
+        counters = {
+            "frames_in": native.frames,
+            "frames_out": self.downlink.frames_out,
+            "gap_samples": native.gap_samples,
+            "duplicates": native.duplicates,
+            "reordered": native.reordered,
+            "late": native.late,
+            "bad": native.bad,
+            "underruns": playout.underruns,
+        }
+        services.metrics.observe_stream(self.facts.carrier, counters)
+        duration_ms = (services.clock.now_ns() - self._began_ns) // 1_000_000
+        services.spool.append_nowait(
+            CallEnded(
+                call_id=self.facts.call_id,
+                reason=self.end_reason or "error",
+                duration_ms=duration_ms,
+                at=services.clock.wall_s(),
+                counters=counters,
+            )
+        )
+        log.info(
+            "call ended: %s after %.1f s",
+            self.end_reason,
+            duration_ms / 1000,
+            extra={"event": "call_ended", "reason": self.end_reason, "duration_ms": duration_ms, **counters},
+        )
+
+    # ── the step and its actions ──────────────────────────────────────────────────────────────────────────────
+
+    def dispatch(self, event: ev.Event) -> None:
+        """Feed one event to the conversation and carry out what it decides. Re-entrant: events queue up."""
+        self._events.append(event)
+        if self._is_stepping:
+            return
+        self._is_stepping = True
+        try:
+            for _ in range(MAX_CASCADE):
+                if not self._events:
+                    return
+                one = self._events.popleft()
+                now_ns = self._services.clock.now_ns()
+                actions = self.conversation.step(one, now_ns)
+                self._journal.write(now_ns, one, actions)
+                for action in actions:
+                    self._do(action)
+            raise RuntimeError(f"more than {MAX_CASCADE} events in a row")
+        except Exception:
+            log.exception("the conversation failed", extra={"event": "call_failed"})
+            self._events.clear()
+            self.end("error")
+        finally:
+            self._is_stepping = False
+
+    def _do(self, action: ev.Action) -> None:
+        match action:
+            case ev.BeginUtterance(number, start_ms):
+                self.uplink.begin(number, start_ms)
+            case ev.ResumeUtterance(number):
+                self.uplink.resume(number)
+            case ev.CommitUtterance(number):
+                self.uplink.commit(number)
+            case ev.RequestReply(number, _):
+                self._replying = self._group.create_task(self._reply(number), name=f"{self.facts.call_id} reply")
+            case ev.CancelReply():
+                if self._replying is not None:
+                    self._replying.cancel()
+            case ev.Speak():
+                self._to_speak.append(action)
+                if self._speaking is None or self._speaking.done():
+                    self._speaking = self._group.create_task(self._speak_all(), name=f"{self.facts.call_id} speak")
+            case ev.ClearPlayout():
+                self._clear()
+            case ev.SetTimer(name, due_ns):
+                self._set_timer(name, due_ns)
+            case ev.CancelTimer(name):
+                timer = self._timers.pop(name, None)
+                if timer is not None:
+                    timer.cancel()
+            case ev.RecordSegment():
+                self._record_segment(action)
+            case ev.RecordTurn():
+                self._record_turn(action)
+            case ev.HangUp(reason):
+                self._group.create_task(self._hang_up(reason), name=f"{self.facts.call_id} hang up")
+
+    def _clear(self) -> None:
+        self._to_speak.clear()
+        if self._speaking is not None:
+            self._speaking.cancel()
+            self._speaking = None
+        # Before anything else happens the conversation learns how much was heard.
+        self._events.appendleft(self.downlink.clear())
+
+    def _set_timer(self, name: str, due_ns: int) -> None:
+        old = self._timers.pop(name, None)
+        if old is not None:
+            old.cancel()
+        delay_s = max(0, due_ns - self._services.clock.now_ns()) / 1e9
+        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._on_timer, name)
+
+    def _on_timer(self, name: str) -> None:
+        self._timers.pop(name, None)
+        self.dispatch(ev.TimerFired(name))
+
+    # ── providers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _recognise(self) -> None:
+        transcriber = self._providers.transcriber
+        config = TranscriberConfig(
+            language=self._settings.language,
+            phrases=self._settings.stt.phrases,
+            model=self._settings.stt.model,
+            caller=self.facts.from_number,
+        )
+        try:
+            try:
+                async with asyncio.timeout(OPEN_TRANSCRIBER_MS / 1000):
+                    self._stt = stt = await transcriber.open(config)
+            except TimeoutError:
+                raise ProviderTimeout("connect", OPEN_TRANSCRIBER_MS, provider=transcriber.name) from None
+            self.uplink.attach(stt)
+            async for one in stt:
+                if isinstance(one, Final):
+                    self.dispatch(ev.TranscriptFinal(one.utterance_no, one.text, one.confidence))
+                    self._final_came.set()
+                else:
+                    self.dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
+        except ProviderError as error:
+            log.warning("recogniser failed: %s", error, extra={"event": "provider_failed"})
+            self.dispatch(ev.TranscriberFailed(str(error)))
+            self._final_came.set()
+
+    async def _reply(self, reply_no: int) -> None:
+        model = self._providers.model
+        stream = with_deadlines(
+            model.stream(self.conversation.request(self.facts.from_number)),
+            first_ms=LLM_FIRST_MS,
+            idle_ms=LLM_IDLE_MS,
+            total_ms=LLM_TOTAL_MS,
+            provider=model.name,
+        )
+        try:
+            async with aclosing(stream) as events:
+                async for one in events:
+                    match one:
+                        case TextDelta(text):
+                            self.dispatch(ev.ReplyText(reply_no, text))
+                        case ToolCall(tool_id, name, arguments):
+                            self.dispatch(ev.ReplyTool(reply_no, tool_id, name, arguments))
+                        case ChatDone(reason, prompt_tokens, completion_tokens):
+                            self.dispatch(ev.ReplyDone(reply_no, reason, prompt_tokens, completion_tokens))
+        except ProviderError as error:
+            log.warning("model failed: %s", error, extra={"event": "provider_failed"})
+            self.dispatch(ev.ReplyFailed(reply_no, str(error)))
+
+    async def _speak_all(self) -> None:
+        while self._to_speak:
+            speak = self._to_speak.popleft()
+            try:
+                await self._speak(speak)
+            except ProviderError as error:
+                log.warning("synthesiser failed: %s", error, extra={"event": "provider_failed"})
+                self.dispatch(ev.SpeechFailed(speak.clause_no, str(error)))
+
+    async def _speak(self, speak: ev.Speak) -> None:
+        synthesizer, clips, number = self._providers.synthesizer, self._services.clips, speak.clause_no
+        # A fixed text sounds the same for everybody: its clip is kept without the caller's number.
+        request = speech_request(self._settings, speak.text, "" if speak.prepared else self.facts.from_number)
+        self.dispatch(ev.SpeechRequested(number))
+        self.downlink.begin_clause(synthesizer.audio_format)
+        clip = clips.get(synthesizer, request) if speak.prepared else None
+        if clip is not None:
+            self.dispatch(ev.SpeechFirstByte(number))
+            self.downlink.push(number, clip[1])
+            self.downlink.end_clause(number)
+            return
+        stream = with_deadlines(
+            synthesizer.stream(request),
+            first_ms=TTS_FIRST_MS,
+            idle_ms=TTS_IDLE_MS,
+            total_ms=TTS_TOTAL_MS,
+            provider=synthesizer.name,
+        )
+        parts: list[bytes] = []
+        async with aclosing(stream) as events:
+            async for one in events:
+                if not isinstance(one, AudioChunk):
+                    continue
+                if not parts:
+                    self.dispatch(ev.SpeechFirstByte(number))
+                parts.append(one.audio)
+                await self.downlink.wait_room()
+                self.downlink.push(number, one.audio)
+        if not parts:
+            raise ProviderError("no audio", provider=synthesizer.name)
+        self.downlink.end_clause(number)
+        if speak.prepared:
+            clips.put(synthesizer, request, b"".join(parts))
+
+    # ── records and the end ───────────────────────────────────────────────────────────────────────────────────
+
+    def _record_segment(self, one: ev.RecordSegment) -> None:
+        self._services.spool.append_nowait(
+            SegmentFact(
+                call_id=self.facts.call_id,
+                seq=one.segment_no,
+                speaker=one.speaker,
+                text=one.text,
+                heard_text=one.heard_text,
+                start_ms=one.start_ms,
+                end_ms=one.end_ms,
+                confidence=one.confidence,
+                interrupted=one.interrupted,
+            )
+        )
+        log.info(
+            "%s: %s",
+            one.speaker,
+            one.heard_text,
+            extra={
+                "event": "segment",
+                "speaker": one.speaker,
+                "text": one.text,
+                "heard_text": one.heard_text,
+                "start_ms": one.start_ms,
+                "end_ms": one.end_ms,
+                "interrupted": one.interrupted,
+            },
+        )
+
+    def _record_turn(self, one: ev.RecordTurn) -> None:
+        stages = dict(one.stages)
+        providers = self._providers
+        names = {"stt": providers.transcriber.name, "llm": providers.model.name, "tts": providers.synthesizer.name}
+        if one.latency_ms is not None:
+            self._services.metrics.observe_turn(stages, one.latency_ms, self.facts.carrier, names)
+        self._services.spool.append_nowait(
+            TurnFact(
+                call_id=self.facts.call_id,
+                turn_no=one.turn_no,
+                stages=stages,
+                turn_latency_ms=one.latency_ms,
+                interrupted=one.interrupted,
+                caller_text=one.caller_text,
+                agent_text=one.agent_text,
+                prompt_tokens=one.prompt_tokens,
+                completion_tokens=one.completion_tokens,
+                providers=names,
+            )
+        )
+        log.info(
+            "turn %d: %s ms",
+            one.turn_no,
+            "-" if one.latency_ms is None else round(one.latency_ms),
+            extra={
+                "event": "turn",
+                "turn_no": one.turn_no,
+                "latency_ms": one.latency_ms,
+                "interrupted": one.interrupted,
+                "stages": stages,
+            },
+        )
+
+    async def _hang_up(self, reason: str) -> None:
+        log.info("hanging up: %s", reason, extra={"event": "hang_up", "reason": reason})
+        await self._services.hang_up(self.facts)
+        try:
+            async with asyncio.timeout(STOP_WAIT_MS / 1000):
+                await self._ended.wait()
+        except TimeoutError:
+            pass
+        if self.end_reason in ("", "caller_hung_up"):
+            # The carrier's stop is the answer to our hang-up.
+            self.end_reason = f"agent_hung_up:{reason}"
+        self._close_socket(1000)
+        self._ended.set()

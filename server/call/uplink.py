@@ -1,0 +1,202 @@
+"""From the carrier's messages to speech events and recogniser audio.
+
+The native Uplink does the work of a message in one call; Python wakes only when its flags say that something
+happened. What the fast path does not know goes through the carrier's complete parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from audio_native.uplink import F_AUDIO, F_BAD, F_CONFIRMED, F_OFFSET, F_ONSET, F_SLOW, Uplink
+from audio_native.vad import WebRtcDetector
+
+from providers.base import AudioFormat, TranscriptStream
+from server.agent.settings import AgentSettings
+from server.clock import Clock
+from server.dialogue import event as ev
+from server.errors import RemoteWireError
+from server.wire.event import DtmfReceived, MarkReached, MediaFormat, MediaReceived, StreamStopped, Wire
+from server.wire.grammar import GRAMMARS
+
+# What was said just before the VAD opened belongs to the word: consonants are quiet.
+PRE_ROLL_MS = 300
+# More bad messages than this within the window and the stream is not worth hearing (RELIABILITY row 11).
+MAX_BAD, BAD_WINDOW_NS = 50, 10_000_000_000
+# Keypads are slow; anything faster is a flood (RELIABILITY row 17).
+MAX_DIGITS, DIGIT_WINDOW_NS = 20, 1_000_000_000
+
+
+class _Rate:
+    """Counts events in a sliding window, coarsely: the window starts anew when it is over."""
+
+    __slots__ = ("_count", "_limit", "_since_ns", "_window_ns")
+
+    def __init__(self, limit: int, window_ns: int) -> None:
+        self._limit = limit
+        self._window_ns = window_ns
+        self._since_ns = 0
+        self._count = 0
+
+    def exceeded(self, now_ns: int) -> bool:
+        if now_ns - self._since_ns > self._window_ns:
+            self._since_ns, self._count = now_ns, 0
+        self._count += 1
+        return self._count > self._limit
+
+
+class UplinkPath:
+    """One stream's way in. Raises RemoteWireError when the peer sends too much that it must not."""
+
+    __slots__ = (
+        "_bad",
+        "_clock",
+        "_digits",
+        "_dispatch",
+        "_fed_samples",
+        "_is_feeding",
+        "_on_mark",
+        "_on_stop",
+        "_rate_hz",
+        "_stt",
+        "_wire",
+        "native",
+    )
+
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        fmt: MediaFormat,
+        settings: AgentSettings,
+        stt_format: AudioFormat,
+        clock: Clock,
+        dispatch: Callable[[ev.Event], None],
+        on_mark: Callable[[str], None],
+        on_stop: Callable[[], None],
+    ) -> None:
+        turn = settings.turn
+        wire_form = (stt_format.encoding, fmt.codec) in (("pcmu", "PCMU"), ("pcma", "PCMA"))
+        self.native = Uplink(
+            grammar=GRAMMARS[wire.carrier],
+            codec=fmt.codec,
+            rate_hz=fmt.rate_hz,
+            out="wire" if wire_form else "s16",
+            out_rate_hz=stt_format.rate_hz,
+            detector=WebRtcDetector(turn.vad_mode, fmt.rate_hz),
+            onset_ms=turn.onset_ms,
+            hangover_ms=turn.hangover_ms,
+            confirm_ms=max(turn.onset_ms, settings.interruption.min_speech_ms),
+            level_gate_dbfs=turn.level_gate_dbfs,
+        )
+        self._wire = wire
+        self._rate_hz = fmt.rate_hz
+        self._clock = clock
+        self._dispatch = dispatch
+        self._on_mark = on_mark
+        self._on_stop = on_stop
+        self._stt: TranscriptStream | None = None
+        self._is_feeding = False
+        self._fed_samples = 0
+        self._bad = _Rate(MAX_BAD, BAD_WINDOW_NS)
+        self._digits = _Rate(MAX_DIGITS, DIGIT_WINDOW_NS)
+
+    def attach(self, stt: TranscriptStream) -> None:
+        self._stt = stt
+
+    # ── from the socket ───────────────────────────────────────────────────────────────────────────────────────
+
+    def on_message(self, data: bytes | memoryview, is_text: bool) -> None:
+        if not is_text:
+            self._on_binary(bytes(data))
+            return
+        flags = self.native.feed(data)
+        if flags:
+            if flags & F_SLOW:
+                self._on_slow(bytes(data))
+            else:
+                self._on_flags(flags)
+
+    def _on_slow(self, message: bytes) -> None:
+        try:
+            event = self._wire.receive(message)
+        except RemoteWireError:
+            self._count_bad()
+            return
+        match event:
+            case MediaReceived(chunk, timestamp_ms, payload):
+                self._on_flags(self.native.feed_payload(payload, chunk, timestamp_ms))
+            case MarkReached(name):
+                self._on_mark(name)
+            case DtmfReceived(digit):
+                if not self._digits.exceeded(self._clock.now_ns()):
+                    self._dispatch(ev.DigitReceived(digit))
+            case StreamStopped():
+                self._on_stop()
+            case _:
+                pass  # known and without meaning once the stream runs
+
+    def _on_binary(self, payload: bytes) -> None:
+        if self._wire.carrier != "browser":
+            self._count_bad()
+            return
+        # A WebSocket neither loses nor reorders: the position is the chunk number.
+        frames = self.native.frames + 1
+        position_ms = self.native.position_samples * 1000 // self._rate_hz
+        self._on_flags(self.native.feed_payload(payload, frames, position_ms))
+
+    def _count_bad(self) -> None:
+        if self._bad.exceeded(self._clock.now_ns()):
+            raise RemoteWireError(f"more than {MAX_BAD} bad messages in 10 s", 1008)
+
+    # ── from the native path ──────────────────────────────────────────────────────────────────────────────────
+
+    def _on_flags(self, flags: int) -> None:
+        if flags & F_BAD:
+            self._count_bad()
+        if flags & F_AUDIO:
+            audio = self.native.take()
+            if self._is_feeding and self._stt is not None:
+                self._stt.feed_nowait(audio)
+                self._fed_samples = self.native.position_samples
+        if flags & F_ONSET:
+            self._dispatch(ev.SpeechStarted(self._ms(self.native.onset_samples)))
+        if flags & F_CONFIRMED:
+            self._dispatch(ev.SpeechConfirmed())
+        if flags & F_OFFSET:
+            native = self.native
+            behind = native.position_samples - native.offset_samples
+            end_ns = self._clock.now_ns() - behind * 1_000_000_000 // self._rate_hz
+            self._dispatch(ev.SpeechStopped(self._ms(native.onset_samples), self._ms(native.offset_samples), end_ns))
+
+    def _ms(self, samples: int) -> int:
+        return samples * 1000 // self._rate_hz
+
+    # ── utterances, as the conversation wants them ────────────────────────────────────────────────────────────
+
+    def begin(self, utterance_no: int, start_ms: int) -> None:
+        if self._stt is None:
+            return
+        start = max(0, self.native.onset_samples - PRE_ROLL_MS * self._rate_hz // 1000)
+        self._stt.begin_nowait(utterance_no, max(0, start_ms - PRE_ROLL_MS))
+        self._feed_from(start)
+
+    def resume(self, utterance_no: int) -> None:
+        if self._stt is not None:
+            self._stt.resume_nowait(utterance_no)
+            self._feed_from(self._fed_samples)
+
+    def commit(self, utterance_no: int) -> None:
+        if self._stt is not None:
+            self._stt.feed_nowait(self.native.take())
+            self._fed_samples = self.native.position_samples
+            self._stt.commit_nowait(utterance_no)
+            self._is_feeding = False
+
+    def _feed_from(self, start_samples: int) -> None:
+        assert self._stt is not None
+        self.native.take()
+        position = self.native.position_samples
+        self._stt.feed_nowait(self.native.history(start_samples, position))
+        self._fed_samples = position
+        self._is_feeding = True
