@@ -36,11 +36,14 @@ SILENCE = {"PCMU": b"\xff", "PCMA": b"\xd5", "L16": b"\x00\x00", "S16": b"\x00\x
 
 
 class MediaSink(Protocol):
-    """The socket, as far as sending needs it."""
+    """The socket, as far as sending needs it. `send_media` takes audio, `send_control` marks and clears."""
 
-    buffered_bytes: int
+    @property
+    def buffered_bytes(self) -> int: ...
 
     def send_media(self, message: bytes) -> None: ...
+
+    def send_control(self, message: bytes) -> None: ...
 
 
 class _Marked:
@@ -205,7 +208,7 @@ class Downlink:
         return bool(take or last)
 
     def _mark(self, clause_no: int) -> None:
-        self._sink.send_media(self._wire.mark(f"g{self._generation}:{clause_no}"))
+        self._sink.send_control(self._wire.mark(f"g{self._generation}:{clause_no}"))
         self._marks.append(_Marked(clause_no, self.playout.free_ns()))
 
     # ── what the carrier says ─────────────────────────────────────────────────────────────────────────────────
@@ -240,7 +243,7 @@ class Downlink:
         self._talking = False
         self._converter = None
         self._room.set()
-        self._sink.send_media(self._wire.clear())
+        self._sink.send_control(self._wire.clear())
         heard = self.playout.clear(self._clock.now_ns())
         return ev.PlayoutCleared(tuple((one.clause_no, one.heard_samples, one.sent_samples) for one in heard))
 

@@ -1,0 +1,242 @@
+"""All calls of the process: letting them in, keeping count, watching their streams, carrying broken ones on.
+
+    webhook ─► reserve() ─► stream token ─► admit(path) ─► StreamEntry ─► CallSession
+                   └─ place held 15 s ─┘
+
+A reservation that no stream claims expires, so that a carrier which never connects costs a place for 15 s only.
+A stream that breaks leaves its conversation here for a while: the carrier asks `<Connect action>` what to do next,
+gets a second stream, and the conversation goes on where the caller stopped hearing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server.agent.settings import AgentSettings, Channel
+from server.call.entry import Sink, Socket, StreamEntry
+from server.call.session import CallFacts, CallProviders, CallServices, CallSession
+from server.dialogue.conversation import Conversation
+from server.store.agents import AgentDirectory, AgentVersion
+from server.store.fact import CallStarted
+from server.store.token import StreamTokens
+from server.wire.browser import BrowserWire
+from server.wire.event import StreamStarted, Wire
+from server.wire.telnyx import TelnyxWire
+from server.wire.twilio import TwilioWire
+
+log = logging.getLogger(__name__)
+
+# Twilio connects within a second or reports 31901; RELIABILITY row 4.
+RESERVATION_S = 15.0
+# Frames come every 20 ms, so silence of the socket is the sign of a lost line (RELIABILITY row 3).
+STREAM_SILENCE_NS = 2_000_000_000
+WATCH_S = 0.25
+# A call whose stream breaks more often than this is given up (RELIABILITY row 2).
+MAX_RESUMES = 3
+MAX_KNOWN_CALLS = 10_000
+
+WIRES: Mapping[str, Callable[[str], Wire]] = {
+    "twilio": lambda stream_id: TwilioWire(),
+    "telnyx": lambda stream_id: TelnyxWire(),
+    "browser": BrowserWire,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A place for one stream: its public id and the secret that `start` must carry."""
+
+    stream_id: str
+    secret: str
+    call_id: str
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a call between its streams."""
+
+    facts: CallFacts
+    conversation: Conversation | None = None
+    end_reason: str = ""
+    resumes: int = 0
+
+
+class CallPlane:
+    """Owns the task of every stream. `run` must be running while calls are taken."""
+
+    def __init__(
+        self,
+        *,
+        services: CallServices,
+        providers_for: Callable[[AgentSettings], CallProviders],
+        tokens: StreamTokens,
+        agents: AgentDirectory,
+        max_calls: int,
+    ) -> None:
+        self._services = services
+        self._providers_for = providers_for
+        self._tokens = tokens
+        self._agents = agents
+        self._max_calls = max_calls
+        self._group: asyncio.TaskGroup | None = None
+        self._entries: dict[str, StreamEntry] = {}
+        self._reserved: dict[str, float] = {}
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self.is_draining = False
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`; then end every call that is left."""
+        async with asyncio.TaskGroup() as self._group:
+            watcher = self._group.create_task(self._watch(), name="stream watch")
+            await stop.wait()
+            watcher.cancel()
+            for entry in [*self._entries.values()]:
+                if entry.session is not None:
+                    entry.session.end("drained")
+
+    @property
+    def active(self) -> int:
+        return len(self._entries)
+
+    @property
+    def taken(self) -> int:
+        """Places that are in use or reserved."""
+        return len(self._entries) + len(self._reserved)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now_s, now_ns = loop.time(), self._services.clock.now_ns()
+            for stream_id in [one for one, until_s in self._reserved.items() if until_s < now_s]:
+                del self._reserved[stream_id]
+                log.warning("stream %s never came", stream_id, extra={"event": "no_media"})
+                self._services.metrics.observe_media_lost("no_media")
+            for entry in [*self._entries.values()]:
+                session = entry.session
+                if session is not None and now_ns - session.last_message_ns > STREAM_SILENCE_NS:
+                    self._services.metrics.observe_media_lost("silent")
+                    session.end("media_lost")
+
+    # ── letting in ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def reserve(
+        self, carrier: Channel, carrier_call_id: str, from_number: str, to_number: str, version: AgentVersion
+    ) -> Reserved | None:
+        """A place for a new call, or None when the process is full or draining."""
+        if self.is_draining or self.taken >= self._max_calls:
+            return None
+        facts = CallFacts(
+            call_id=str(uuid.uuid4()),
+            carrier=carrier,
+            carrier_call_id=carrier_call_id,
+            from_number=from_number,
+            to_number=to_number,
+            agent_version_id=version.id,
+        )
+        kept = self._services.spool.append_nowait(
+            CallStarted(
+                call_id=facts.call_id,
+                carrier=carrier,
+                carrier_call_id=carrier_call_id,
+                direction="inbound",
+                from_number=from_number,
+                to_number=to_number,
+                agent_version_id=version.id,
+                at=self._services.clock.wall_s(),
+            )
+        )
+        if kept is False:
+            # Facts cannot be kept: no call is taken that would leave no trace.
+            return None
+        self._remember(facts)
+        return await self._issue(facts)
+
+    async def resume(self, carrier_call_id: str) -> Reserved | None:
+        """A second stream for a call whose first one broke; None when it ended on purpose or too often broke."""
+        known = self._known.get(carrier_call_id)
+        if known is None or known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
+            return None
+        known.resumes += 1
+        return await self._issue(known.facts)
+
+    async def _issue(self, facts: CallFacts) -> Reserved:
+        stream_id = secrets.token_urlsafe(16)
+        self._reserved[stream_id] = asyncio.get_running_loop().time() + RESERVATION_S
+        claim = {name: getattr(facts, name) for name in CallFacts.__slots__}
+        return Reserved(stream_id, await self._tokens.issue(stream_id, claim), facts.call_id)
+
+    async def admit(self, carrier: str, stream_id: str) -> Callable[[Socket], StreamEntry] | None:
+        """Before the upgrade: whether such a stream is expected, and who will handle it."""
+        if carrier not in WIRES or self._group is None or not await self._tokens.known(stream_id):
+            return None
+        group = self._group
+
+        def open_handler(socket: Socket) -> StreamEntry:
+            entry = StreamEntry(
+                stream_id,
+                WIRES[carrier](stream_id),
+                socket,
+                redeem=self._tokens.redeem,
+                make_session=self._make_session,
+            )
+            self._reserved.pop(stream_id, None)
+            self._entries[stream_id] = entry
+            group.create_task(self._run(entry), name=f"stream {stream_id}")
+            return entry
+
+        return open_handler
+
+    async def _run(self, entry: StreamEntry) -> None:
+        try:
+            session = await entry.run()
+        finally:
+            self._entries.pop(entry.id, None)
+        if session is None:
+            return
+        self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason.split(":")[0])
+        known = self._known.get(session.facts.carrier_call_id)
+        if known is not None:
+            known.end_reason = session.end_reason
+            known.conversation = session.conversation if session.end_reason == "media_lost" else None
+
+    def _make_session(
+        self,
+        facts: CallFacts,
+        claim: Mapping[str, Any],
+        started: StreamStarted,
+        wire: Wire,
+        sink: Sink,
+        close_socket: Callable[[int], None],
+    ) -> CallSession:
+        version = self._agents.version(facts.agent_version_id)
+        settings = version.settings.for_channel(facts.carrier)  # type: ignore[arg-type]
+        known = self._known.get(facts.carrier_call_id)
+        conversation, resumed = None, known is not None and known.resumes > 0
+        if known is not None and resumed:
+            conversation, known.conversation, known.end_reason = known.conversation, None, ""
+        return CallSession(
+            services=self._services,
+            providers=self._providers_for(settings),
+            facts=facts,
+            settings=settings,
+            wire=wire,
+            fmt=started.media_format,
+            sink=sink,
+            close_socket=close_socket,
+            conversation=conversation,
+        )
+
+    def _remember(self, facts: CallFacts) -> None:
+        self._known[facts.carrier_call_id] = _Known(facts)
+        while len(self._known) > MAX_KNOWN_CALLS:
+            self._known.popitem(last=False)
