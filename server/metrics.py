@@ -1,0 +1,151 @@
+"""What Prometheus sees: one registry of our own, every label value from a closed or bounded set.
+
+Guarantees: no label ever holds a number, a name or an id of a caller; a provider name that is not a short word, or
+comes after the 32nd different one, is counted as "other". Leaves to others: when to observe (the session), how to
+expose (server/edge/health.py).
+
+Cost: about 1 us for an `inc` (a lock). Count frames in the session and hand them over in bulk, never one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+# DESIGN 3, in seconds: the caller notices steps of this size.
+TURN_BUCKETS_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0, 5.0)
+# DESIGN 3: our own share and lateness are two orders of magnitude smaller.
+OWN_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+STAGES = ("detect", "endpointing", "stt", "llm", "clause", "tts", "own", "playout")
+"""Every millisecond of a turn belongs to exactly one of these (DESIGN 3)."""
+
+# Which provider a stage's time belongs to; the other stages are ours or the carrier's.
+_STAGE_SERVICE = {"stt": "stt", "llm": "llm", "clause": "llm", "tts": "tts"}
+_MAX_LABEL_VALUES = 32
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+class BoundedLabel:
+    """Lets the first 32 different words through; all else becomes "other", so that series cannot multiply."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value in self._seen:
+            return value
+        if len(self._seen) >= _MAX_LABEL_VALUES or not _LABEL.fullmatch(value):
+            return "other"
+        self._seen.add(value)
+        return value
+
+
+class Metrics:
+    """All metrics of one process. Attributes are prometheus_client objects; use them directly where no method is."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._provider, self._word = BoundedLabel(), BoundedLabel()
+
+        by = ("provider", "channel")
+        self.turn_latency = Histogram(
+            "turn_latency_seconds",
+            "Caller's last speech sample to the agent's first audible sample sent",
+            by,
+            buckets=TURN_BUCKETS_S,
+            registry=registry,
+        )
+        self.stages = {
+            stage: Histogram(
+                f"turn_{stage}_seconds",
+                f"Share of turn latency (playout: after it) owned by {stage}",
+                by,
+                buckets=OWN_BUCKETS_S if stage == "own" else TURN_BUCKETS_S,
+                registry=registry,
+            )
+            for stage in STAGES
+        }
+        self.frame_lateness = Histogram(
+            "frame_lateness_seconds",
+            "Lateness of downlink chunks against the pacer's absolute deadlines",
+            buckets=OWN_BUCKETS_S,
+            registry=registry,
+        )
+
+        self.calls_active = Gauge("calls_active", "Calls with an open media stream", registry=registry)
+        self.calls = Counter("calls_total", "Calls that ended", ("channel", "outcome"), registry=registry)
+        self.media_frames = Counter("media_frames_total", "Media frames", ("direction",), registry=registry)
+        self.media_gap = Counter("media_gap_seconds_total", "Uplink audio that never came", registry=registry)
+        self.media_duplicates = Counter("media_duplicates_total", "Uplink frames received twice", registry=registry)
+        self.media_bad = Counter("media_bad_total", "Messages of a carrier that were dropped", registry=registry)
+        self.media_ws_lost = Counter(
+            "media_ws_lost_total", "Media streams that ended without a goodbye", ("reason",), registry=registry
+        )
+        self.underruns = Counter(
+            "underruns_total", "Playout buffers that ran empty inside an utterance", registry=registry
+        )
+        self.stream_token_fallback = Counter(
+            "stream_token_fallback_total", "Stream tokens kept in the process because Redis was gone", registry=registry
+        )
+
+        self.spool_depth = Gauge("spool_depth_records", "Facts not yet in PostgreSQL", registry=registry)
+        self.spool_age = Gauge("spool_age_seconds", "Age of the oldest fact not yet in PostgreSQL", registry=registry)
+
+        self.http_requests = Counter(
+            "http_requests_total", "Answered HTTP requests", ("method", "status"), registry=registry
+        )
+        self.connections_refused = Counter(
+            "connections_refused_total",
+            "Connections ended by a limit of the front door",
+            ("reason",),
+            registry=registry,
+        )
+        self.media_open = Gauge("media_connections", "Open media WebSockets", registry=registry)
+        self.tls_cert_expiry = Gauge(
+            "tls_cert_expiry_seconds", "Unix time when the served certificate expires", registry=registry
+        )
+
+        # Both directions exist from the start: an alert on rate() needs the zero before the first frame.
+        for direction in ("in", "out"):
+            self.media_frames.labels(direction)
+
+    def observe_turn(
+        self, stages_ms: Mapping[str, float], latency_ms: float, channel: str, providers: Mapping[str, str]
+    ) -> None:
+        """Put one finished turn into the histograms.
+
+        Args:
+            stages_ms: stage -> milliseconds; stages that did not happen are absent.
+            latency_ms: speech end to first sent.
+            channel: twilio, telnyx or browser.
+            providers: service (stt, llm, tts) -> vendor; turn latency carries the model's vendor.
+        Raises:
+            KeyError: a stage that DESIGN 3 does not name: our bug, never a caller's doing.
+        """
+        channel = self._word(channel)
+        for stage, ms in stages_ms.items():
+            vendor = self._vendor(providers, _STAGE_SERVICE.get(stage))
+            self.stages[stage].labels(vendor, channel).observe(max(ms, 0.0) / 1e3)
+        self.turn_latency.labels(self._vendor(providers, "llm"), channel).observe(max(latency_ms, 0.0) / 1e3)
+
+    def observe_call_end(self, channel: str, outcome: str) -> None:
+        self.calls.labels(self._word(channel), self._word(outcome)).inc()
+
+    def observe_media_lost(self, reason: str) -> None:
+        self.media_ws_lost.labels(self._word(reason)).inc()
+
+    def observe_refused(self, reason: str) -> None:
+        self.connections_refused.labels(self._word(reason)).inc()
+
+    def observe_request(self, method: str, status: int) -> None:
+        """Unknown methods share one series: a scanner must not be able to add any."""
+        known = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
+        self.http_requests.labels(known, str(status)).inc()
+
+    def _vendor(self, providers: Mapping[str, str], service: str | None) -> str:
+        return "none" if service is None else self._provider(providers.get(service, "none"))
