@@ -41,7 +41,7 @@ class Driver:
         done: list[ev.Action] = []
         queue = list(events)
         while queue:
-            for action in self.talk.step(queue.pop(0), self.now_ns):
+            for action in self.step(queue.pop(0)):
                 done.append(action)
                 match action:
                     case ev.SetTimer(name, due_ns):
@@ -53,6 +53,9 @@ class Driver:
                         self.heard = ()
         self.actions += done
         return done
+
+    def step(self, event: ev.Event) -> list[ev.Action]:
+        return self.talk.step(event, self.now_ns)
 
     def wait(self, ms: float) -> list[ev.Action]:
         """Let time pass, firing what is due in order."""
@@ -76,11 +79,10 @@ class Driver:
     def play_all(self) -> list[ev.Action]:
         """Render and play every clause of what is being said."""
         done: list[ev.Action] = []
-        while (speech := self.talk._speech) is not None and any(c.heard is None for c in speech.clauses):
-            clause = next(c for c in speech.clauses if c.heard is None)
-            done += self.render(clause.clause_no)
+        while clauses := self.talk.unheard_clauses():
+            done += self.render(clauses[0])
             self.now_ns += 1000 * MS
-            done += self.feed(ev.PlayoutFinished(clause.clause_no, True))
+            done += self.feed(ev.PlayoutFinished(clauses[0], True))
         return done
 
     def render(self, clause_no: int, samples: int = RATE_HZ) -> list[ev.Action]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.dialogue import event as ev
+from server.dialogue.state import TIMERS
 from server.turn.machine import TurnState
 from tests.dialogue.driver import MS, Driver, kinds
 
@@ -333,3 +336,43 @@ def test_broken_stream_goes_on_where_the_caller_stopped_hearing() -> None:
     driver.wait(2000)
     driver.feed(ev.StreamResumed())
     assert driver.said()[-1] == "three four."
+
+
+# ── any order of events ───────────────────────────────────────────────────────────────────────────────────────
+
+EVENTS = st.one_of(
+    st.builds(ev.SpeechStarted, st.integers(0, 10_000)),
+    st.just(ev.SpeechConfirmed()),
+    st.builds(ev.SpeechStopped, st.just(0), st.integers(0, 10_000), st.integers(0, 10**12)),
+    st.builds(ev.TranscriptInterim, st.integers(1, 4), st.sampled_from(["", "yes", "and"])),
+    st.builds(ev.TranscriptFinal, st.integers(1, 4), st.sampled_from(["", "yes", "goodbye", "I want and"])),
+    st.builds(ev.ReplyText, st.integers(1, 4), st.sampled_from(["Yes. ", "one, two three four, ", "<think>"])),
+    st.builds(ev.ReplyTool, st.integers(1, 4), st.just("a"), st.sampled_from(["end_call", "other"]), st.just("{}")),
+    st.builds(ev.ReplyDone, st.integers(1, 4), st.just("stop")),
+    st.builds(ev.ReplyFailed, st.integers(1, 4), st.just("down")),
+    st.builds(ev.SpeechRequested, st.integers(1, 6)),
+    st.builds(ev.SpeechFirstByte, st.integers(1, 6)),
+    st.builds(ev.FirstSent, st.integers(1, 6)),
+    st.builds(ev.SpeechRendered, st.integers(1, 6), st.sampled_from([0, 800])),
+    st.builds(ev.SpeechFailed, st.integers(1, 6), st.just("down")),
+    st.builds(ev.PlayoutFinished, st.integers(1, 6), st.booleans()),
+    st.builds(ev.DigitReceived, st.sampled_from("12#")),
+    st.builds(ev.TimerFired, st.sampled_from([*TIMERS, "unknown"])),
+    st.just(ev.TranscriberFailed("gone")),
+)
+
+
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 3000)), max_size=60))
+def test_any_order_of_events_is_survived(steps: list[tuple[ev.Event, int]]) -> None:
+    driver = Driver()
+    driver.feed(ev.CallBegan())
+    for event, gap_ms in steps:
+        driver.now_ns += gap_ms * MS
+        driver.feed(event)
+    driver.feed(ev.StreamEnded("caller_hung_up"))
+    assert driver.talk.state is TurnState.ENDED
+    assert not driver.timers
+    for turn in driver.turns():
+        if turn.latency_ms is not None:
+            assert sum(ms for name, ms in turn.stages if name != "playout") == pytest.approx(turn.latency_ms)
+            assert all(ms >= 0 for _, ms in turn.stages)

@@ -1,0 +1,141 @@
+"""Whose turn it is: the end of the caller's turn, the answer to it, and the floor after the answer."""
+
+from __future__ import annotations
+
+import re
+
+from server.dialogue import event as ev
+from server.dialogue.account import TurnAccount
+from server.dialogue.speaking import end_after, say, settle
+from server.dialogue.speech import AgentSpeech
+from server.dialogue.state import NS_PER_MS, State
+from server.turn.endpoint import endpoint_delay_ms
+from server.turn.machine import TurnAction, TurnEvent, TurnState
+
+# A recogniser that has not answered by then after the turn is over is treated as having heard nothing.
+FINAL_WAIT_MS = 4000
+# After so many answers in a row that could not be given the call ends politely.
+MAX_FAILURES = 3
+
+_PUNCTUATION = re.compile(r"[^\w\s]")
+
+
+def wait(c: State, now_ns: int) -> None:
+    """Nobody speaks: start the idle timer."""
+    c.set_timer("idle", now_ns + c.settings.limits.idle_timeout_ms * NS_PER_MS)
+
+
+def schedule_endpoint(c: State, now_ns: int) -> None:
+    """Set the instant at which the caller's turn is over, by the words as they stand."""
+    if c.account is None:
+        return
+    turn = c.settings.turn
+    delay_ms = endpoint_delay_ms(c.utterances.text(), c.settings.language, turn.min_delay_ms, turn.max_delay_ms)
+    due_ns = c.account.speech_end + delay_ms * NS_PER_MS
+    if due_ns <= now_ns:
+        endpoint_passed(c, now_ns)
+    else:
+        c.set_timer("endpoint", due_ns)
+
+
+def endpoint_passed(c: State, now_ns: int) -> None:
+    if c.turn_state is not TurnState.ENDPOINTING or c.account is None:
+        return
+    c.cancel_timers("endpoint")
+    c.account.endpoint = now_ns
+    if c.utterances.is_settled():
+        take_turn(c, now_ns)
+    else:
+        c.set_timer("final", now_ns + FINAL_WAIT_MS * NS_PER_MS)
+
+
+def take_turn(c: State, now_ns: int) -> None:
+    """The caller has finished: answer the words, or see to it that there were none."""
+    c.cancel_timers("final")
+    text = c.utterances.text()
+    if text:
+        c.record_caller()
+        answer(c, text, now_ns)
+        return
+    c.utterances.clear()
+    c.account = None
+    unheard, c.unheard = c.unheard, ""
+    actions = c.turn(TurnEvent.TURN_EMPTY)
+    if unheard:
+        # A noise stopped the agent: it says the rest.
+        say(c, "repeat", unheard, now_ns)
+    elif TurnAction.WAIT in actions:
+        wait(c, now_ns)
+
+
+def answer(c: State, text: str, now_ns: int, account: TurnAccount | None = None) -> None:
+    """The caller's turn is `text`. `account`: of keyed digits, which have no speech to begin with."""
+    c.idle_count = c.tool_rounds = 0
+    c.unheard = ""
+    c.turn_no += 1
+    c.turn_text = text
+    c.tokens = (0, 0)
+    c.history.caller_said(text)
+    c.turn(TurnEvent.TURN_TAKEN)
+    c.account = account or c.account or TurnAccount(c.turn_no)
+    c.account.stt_text = now_ns
+    if normalised(text) in {normalised(phrase) for phrase in c.settings.limits.end_call_phrases}:
+        end_after(c, c.settings.limits.goodbye, "goodbye", "agent", now_ns)
+    else:
+        request_reply(c, now_ns)
+
+
+def request_reply(c: State, now_ns: int) -> None:
+    c.reply_no += 1
+    c.speech = AgentSpeech("reply", c.reply_no, began_ns=now_ns)
+    if c.account is not None and not c.account.llm_request:
+        c.account.llm_request = now_ns
+    c.do(ev.RequestReply(c.reply_no, len(c.history.messages())))
+
+
+def apologise(c: State, now_ns: int) -> None:
+    """An answer could not be given."""
+    c.speech = None
+    c.failures += 1
+    apology = c.settings.limits.apology
+    if c.failures >= MAX_FAILURES:
+        end_after(c, apology, "apology", "error", now_ns)
+    elif apology:
+        say(c, "apology", apology, now_ns)
+    else:
+        c.account = None
+        floor_is_free(c, now_ns)
+
+
+def check_over(c: State, now_ns: int) -> None:
+    """When all of what was said has been heard, the floor is free, or the call over."""
+    speech = c.speech
+    if speech is None or not speech.is_over():
+        return
+    settle(c, speech, now_ns, interrupted=False)
+    if speech.then:
+        c.do(ev.HangUp(speech.then))
+    else:
+        floor_is_free(c, now_ns)
+
+
+def floor_is_free(c: State, now_ns: int) -> None:
+    actions = c.turn(TurnEvent.REPLY_OVER)
+    if c.turn_state is not TurnState.LISTENING:
+        return
+    if c.utterances.is_open():
+        # The caller began before the agent had finished.
+        c.utterances.adopt()
+        c.turn(TurnEvent.SPEECH_STARTED)
+    elif c.utterances.has_words_pending():
+        # Said while the agent could not be interrupted.
+        c.turn(TurnEvent.SPEECH_STARTED)
+        c.turn(TurnEvent.SPEECH_STOPPED)
+        c.account = TurnAccount(c.turn_no + 1, speech_end=now_ns, detected=now_ns)
+        schedule_endpoint(c, now_ns)
+    elif TurnAction.WAIT in actions:
+        wait(c, now_ns)
+
+
+def normalised(text: str) -> str:
+    return " ".join(_PUNCTUATION.sub(" ", text.lower()).split())
