@@ -18,7 +18,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 from server.edge.http_adapter import HttpAdapter
 from server.edge.limits import EdgeLimits, PeerLimits
@@ -151,8 +151,8 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         door = self._door
         peer = transport.get_extra_info("peername")
         self._peer_key = door._peers.key(peer[0]) if isinstance(peer, tuple) else None

@@ -1,6 +1,6 @@
 """A whole edge (front door, media echo, small HTTP app) for tests: in the test's loop, or as a process of its own.
 
-    python -m tests.support.edge_server --loop uvloop --head-ms 2000     prints the port, serves until stdin closes
+python -m tests.support.edge_server --loop uvloop --head-ms 2000     prints the port, serves until stdin closes
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ import os
 import ssl
 import struct
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -54,17 +56,6 @@ class WsClient:
     def status(self) -> int:
         return int(self.response_head.split(b" ")[1])
 
-    @classmethod
-    async def connect(
-        cls, port: int, path: str, *extra: str, request: bytes | None = None, tls: ssl.SSLContext | None = None
-    ) -> WsClient:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=2**20)
-        client = cls(reader, writer)
-        writer.write(request if request is not None else upgrade_request(path, *extra))
-        async with asyncio.timeout(5):
-            client.response_head = await reader.readuntil(b"\r\n\r\n")
-        return client
-
     def write(self, data: bytes) -> None:
         self.writer.write(data)
 
@@ -106,6 +97,11 @@ class WsClient:
         except (asyncio.IncompleteReadError, ConnectionError):
             return 1006
 
+    async def rest(self) -> bytes:
+        """All that comes until the server ends the connection."""
+        async with asyncio.timeout(5):
+            return await self.reader.read()
+
     async def ended(self) -> bool:
         """True when the server ends the connection (FIN or reset) within 5 s."""
         try:
@@ -116,9 +112,28 @@ class WsClient:
             pass
         return True
 
-    async def aclose(self) -> None:
-        self.writer.close()
+
+@asynccontextmanager
+async def raw_client(port: int, data: bytes = b"", tls: ssl.SSLContext | None = None) -> AsyncIterator[WsClient]:
+    """A connection that has sent `data` and read nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=2**20)
+    try:
+        writer.write(data)
+        yield WsClient(reader, writer)
+    finally:
+        writer.transport.abort()
         try:
-            await self.writer.wait_closed()
-        except (ConnectionError, BrokenPipeError, ssl.SSLError):
+            await writer.wait_closed()
+        except (ConnectionError, ssl.SSLError):
             pass
+
+
+@asynccontextmanager
+async def ws_client(
+    port: int, path: str = "/media/echo/1", *extra: str, request: bytes = b"", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[WsClient]:
+    """A connection that has sent an upgrade (or `request`) and read the head of the answer."""
+    async with raw_client(port, request or upgrade_request(path, *extra), tls) as client:
+        async with asyncio.timeout(5):
+            client.response_head = await client.reader.readuntil(b"\r\n\r\n")
+        yield client
