@@ -49,6 +49,7 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
         include_dirs=["audio_native"],
+        depends=[str(header.relative_to(ROOT)) for header in sorted((ROOT / "audio_native").glob("*.h"))],
     )
     for path in sorted((ROOT / "audio_native").glob("*.pyx"))
 ]

@@ -1,0 +1,4 @@
+AVAILABLE: tuple[str, ...]
+ISA: str
+
+def set_isa(name: str) -> None: ...
