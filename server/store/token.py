@@ -1,0 +1,186 @@
+"""The secret that lets one media stream in: signed, short-lived, good for one use in the whole deployment.
+
+    secret   base64url(nonce 16 · expiry u64) "." base64url(HMAC-SHA-256 over stream id, nonce and expiry)
+    record   talkspurt:stream:{stream id} = nonce and facts, in Redis, for the token's life
+
+The signature is checked before the store is asked, so that a guess costs nothing and cannot use up a token; GETDEL
+makes it single-use. Every token is also remembered by the process that made it, at most 10,000: with Redis gone,
+calls whose webhook and stream reach the same process still get in. That is weaker (another process knows nothing
+of them), so it is counted and said once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from server.clock import Clock
+from server.store.redis import KEY_PREFIX, Redis, RedisUnavailable
+
+log = logging.getLogger(__name__)
+
+TTL_S = 60
+"""From webhook to stream; the carrier needs about one (RELIABILITY 4, row 4)."""
+CAPACITY = 10_000
+_NONCE_BYTES = 16
+_CLAIM_BYTES = _NONCE_BYTES + 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """What this process remembers of a token; `is_shared`: Redis took it, so only Redis knows if it was used."""
+
+    expires_ns: int
+    record: bytes
+    is_shared: bool
+
+
+class StreamTokens:
+    """Issues and redeems.
+
+    Attributes:
+        fallback_issued: tokens that only this process knows. fallback_redeemed: let in without Redis.
+        evicted: tokens forgotten because more than CAPACITY were open at once.
+    """
+
+    __slots__ = (
+        "_capacity",
+        "_clock",
+        "_key",
+        "_local",
+        "_redis",
+        "_ttl_s",
+        "evicted",
+        "fallback_issued",
+        "fallback_redeemed",
+    )
+
+    def __init__(
+        self, redis: Redis | None, key: bytes, clock: Clock, *, ttl_s: int = TTL_S, capacity: int = CAPACITY
+    ) -> None:
+        """`key` is the deployment's secret; a key of its own is derived from it. Without `redis`: one process."""
+        self._redis = redis
+        self._key = hmac.digest(key, b"talkspurt stream token", "sha256")
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._capacity = capacity
+        # In order of expiry, because every token lives equally long.
+        self._local: OrderedDict[str, _Local] = OrderedDict()
+        self.fallback_issued = 0
+        self.fallback_redeemed = 0
+        self.evicted = 0
+
+    async def issue(self, stream_id: str, facts: Mapping[str, Any]) -> str:
+        """The secret for `stream_id`, which must be new. `facts` (JSON values) come back when it is redeemed."""
+        expiry_s = int(self._clock.wall_s()) + self._ttl_s
+        nonce = os.urandom(_NONCE_BYTES)
+        claim = nonce + expiry_s.to_bytes(8, "big")
+        record = nonce + orjson.dumps(dict(facts))
+        is_shared = await self._share(stream_id, record)
+        self._remember(stream_id, record, is_shared)
+        if not is_shared:
+            self.fallback_issued += 1
+            if self.fallback_issued == 1:
+                log.warning("stream tokens are known to this process only: Redis is not available")
+        return f"{_text(claim)}.{_text(self._sign(stream_id, claim))}"
+
+    async def known(self, stream_id: str) -> bool:
+        """Is there an unused token for `stream_id`? Asked before the upgrade, with no secret at hand."""
+        if self._redis is not None:
+            try:
+                if await self._redis.execute("EXISTS", _key_of(stream_id)):
+                    return True
+                own = self._local.get(stream_id)
+                return own is not None and not own.is_shared and own.expires_ns > self._clock.now_ns()
+            except RedisUnavailable:
+                pass
+        own = self._local.get(stream_id)
+        return own is not None and own.expires_ns > self._clock.now_ns()
+
+    async def redeem(self, stream_id: str, secret: str) -> dict[str, Any] | None:
+        """The facts, once. None for a secret that is forged, expired, used, or another stream's."""
+        nonce = self._verify(stream_id, secret)
+        if nonce is None:
+            return None
+        record = await self._take(stream_id)
+        if record is None or not hmac.compare_digest(record[:_NONCE_BYTES], nonce):
+            return None
+        facts: dict[str, Any] = orjson.loads(record[_NONCE_BYTES:])
+        return facts
+
+    def _verify(self, stream_id: str, secret: str) -> bytes | None:
+        claim_text, _, mac_text = secret.partition(".")
+        try:
+            claim, mac = _bytes(claim_text), _bytes(mac_text)
+        except ValueError:
+            return None
+        if len(claim) != _CLAIM_BYTES or not hmac.compare_digest(mac, self._sign(stream_id, claim)):
+            return None
+        if self._clock.wall_s() >= int.from_bytes(claim[_NONCE_BYTES:], "big"):
+            return None
+        return claim[:_NONCE_BYTES]
+
+    def _sign(self, stream_id: str, claim: bytes) -> bytes:
+        return hmac.digest(self._key, claim + stream_id.encode(), "sha256")
+
+    async def _share(self, stream_id: str, record: bytes) -> bool:
+        if self._redis is None:
+            return False
+        try:
+            await self._redis.execute("SET", _key_of(stream_id), record, "EX", self._ttl_s)
+        except RedisUnavailable:
+            return False
+        return True
+
+    def _remember(self, stream_id: str, record: bytes, is_shared: bool) -> None:
+        now_ns = self._clock.now_ns()
+        while self._local and next(iter(self._local.values())).expires_ns <= now_ns:
+            self._local.popitem(last=False)
+        while len(self._local) >= self._capacity:
+            self._local.popitem(last=False)
+            self.evicted += 1
+        self._local[stream_id] = _Local(now_ns + self._ttl_s * 1_000_000_000, record, is_shared)
+
+    async def _take(self, stream_id: str) -> bytes | None:
+        """The record, and nobody gets it again: from Redis, or from memory when Redis cannot have it."""
+        shared: bytes | None = None
+        is_answered = False
+        if self._redis is not None:
+            try:
+                shared = await self._redis.execute("GETDEL", _key_of(stream_id))
+                is_answered = True
+            except RedisUnavailable:
+                pass
+        own = self._local.pop(stream_id, None)
+        if shared is not None:
+            return shared
+        if own is None or own.expires_ns <= self._clock.now_ns() or (is_answered and own.is_shared):
+            return None
+        self.fallback_redeemed += 1
+        return own.record
+
+
+def _key_of(stream_id: str) -> str:
+    return f"{KEY_PREFIX}stream:{stream_id}"
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    """Strict base64url without padding. Raises ValueError."""
+    if len(text) > 64 or not text.isascii():
+        raise ValueError("too long or not ASCII")
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _text(data) != text:
+        raise ValueError("not the canonical form")
+    return data
