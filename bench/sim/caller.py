@@ -166,6 +166,8 @@ class ScriptedCaller:
     def _begin(self, now_ns: int) -> str | None:
         turn = self._turns[self._next]
         self._next += 1
+        if turn.when is When.AGENT_FINISHED:
+            self._line.end_utterance()
         self._clip_frame = 0
         # The first frame of the clip is what the microphone took in the 20 ms that end now.
         self.records.append(TurnRecord(turn, self._ms(now_ns) - FRAME_MS))

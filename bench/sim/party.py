@@ -11,6 +11,9 @@ class Line(Protocol):
     def send_dtmf(self, digit: str) -> None:
         """Press a key: one of 0-9, *, #, A-D."""
 
+    def end_utterance(self) -> None:
+        """The caller takes the floor: what the agent says next is another utterance, for the underrun count."""
+
 
 class Party(Protocol):
     """A caller. All methods are called by the carrier's tick or socket and must return at once.

@@ -33,16 +33,16 @@ AUDIBLE_PEAK = 200
 
 def to_pcmu(s16: bytes) -> bytes:
     """Linear samples (s16, host order, 8000 Hz) as mu-law codes."""
-    return audioop.lin2ulaw(s16, 2)
+    return bytes(audioop.lin2ulaw(s16, 2))
 
 
 def from_pcmu(pcmu: bytes) -> bytes:
-    return audioop.ulaw2lin(pcmu, 2)
+    return bytes(audioop.ulaw2lin(pcmu, 2))
 
 
 def peak(pcmu: bytes) -> int:
     """Largest absolute sample of coded audio, 0..32124."""
-    return audioop.max(audioop.ulaw2lin(pcmu, 2), 2)
+    return int(audioop.max(audioop.ulaw2lin(pcmu, 2), 2))
 
 
 def is_audible(pcmu: bytes) -> bool:
@@ -62,7 +62,7 @@ def at_8khz(s16: bytes, rate_hz: int) -> bytes:
         return s16
     samples = np.frombuffer(s16, "<i2").astype(np.float32) / 32768
     out = soxr.resample(samples, rate_hz, RATE_HZ, "VHQ")
-    return (np.clip(out, -1.0, 32767 / 32768) * 32768).astype("<i2").tobytes()
+    return bytes((np.clip(out, -1.0, 32767 / 32768) * 32768).astype("<i2").tobytes())
 
 
 @dataclass(frozen=True, slots=True)

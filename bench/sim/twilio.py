@@ -265,7 +265,8 @@ class Exchange:
         self.ticker.add(stream, stream.facts.opened_ns)
         command = asyncio.ensure_future(call.commands.get())
         try:
-            await asyncio.wait({command, stream.closed, stream.hung_up}, return_when=asyncio.FIRST_COMPLETED)
+            waits: set[asyncio.Future[Any]] = {command, stream.closed, stream.hung_up}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if command.done() or stream.hung_up.done():
                 stream.stop()
                 await self._wait_closed(stream)

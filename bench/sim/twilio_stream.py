@@ -110,7 +110,7 @@ class MediaStream(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
-            self.facts.close_code = int(frame.get_close_code())
+            self.facts.close_code = int(frame.get_close_code())  # type: ignore[call-overload]
             self.facts.closed_by_server = not self._stopping
             if not self._stopping:
                 transport.send_close(WSCloseCode.OK)
@@ -177,6 +177,9 @@ class MediaStream(WSListener):
                 "dtmf": {"track": "inbound_track", "digit": digit},
             }
         )
+
+    def end_utterance(self) -> None:
+        self.playout.end_utterance()
 
     def stop(self) -> None:
         """The call leaves this stream: `stop`, then the close."""

@@ -46,6 +46,7 @@ class Behaviour:
     reply_ms: int = 1000
     silence_frames: int = 20
     on_start: Callable[[Agent], None] | None = None
+    reply: Callable[[int, str], bytes] | None = None  # utterance number, caller's number -> mu-law
     answers: dict[str, str] = field(default_factory=lambda: {"/twilio/voice": TWIML, "/twilio/after": "<Response/>"})
 
 
@@ -59,6 +60,13 @@ class Agent(WSListener):
         self._spoke = False
         self._playing = ""
         self._utterance = 0
+        self._heard_utterances = 0
+        self.caller = ""
+
+    def _answer(self) -> bytes:
+        if self.behaviour.reply is None:
+            return tone(self.behaviour.reply_ms, 660)
+        return self.behaviour.reply(self._heard_utterances, self.caller)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -104,7 +112,8 @@ class Agent(WSListener):
             self._silent += 1
             if self._spoke and self._silent == self.behaviour.silence_frames:
                 self._spoke = False
-                self.speak(tone(self.behaviour.reply_ms, 660))
+                self._heard_utterances += 1
+                self.speak(self._answer())
 
 
 class StandIn:
@@ -133,8 +142,10 @@ class StandIn:
     def _accept(self, request: Any) -> Agent:
         self.upgrades.append({name.lower(): value for name, value in request.headers.items()})
         self.upgrades[-1][":path"] = request.path.decode()
-        self.agents.append(Agent(self.behaviour, self.messages))
-        return self.agents[-1]
+        agent = Agent(self.behaviour, self.messages)
+        agent.caller = next(form["From"] for path, form, _ in reversed(self.posts) if path == "/twilio/voice")
+        self.agents.append(agent)
+        return agent
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, media_port: int) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -181,8 +192,6 @@ class StandIn:
         self.posts.append((path, form, valid))
         answer = self.behaviour.answers.get(path, "").encode()
         status = "200 OK" if answer else "204 No Content"
-        writer.write(
-            f"HTTP/1.1 {status}\r\ncontent-type: text/xml\r\ncontent-length: {len(answer)}\r\nconnection: close\r\n\r\n".encode()
-            + answer
-        )
+        head_out = f"HTTP/1.1 {status}\r\ncontent-type: text/xml\r\ncontent-length: {len(answer)}\r\nconnection: close"
+        writer.write(head_out.encode() + b"\r\n\r\n" + answer)
         await writer.drain()

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
+from picows import WSMsgType
 from twilio.request_validator import RequestValidator
 
 from bench.sim.caller import Say, ScriptedCaller, When
@@ -133,7 +134,7 @@ def test_the_server_ends_the_stream_and_action_is_asked() -> None:
 
 def test_rest_hangs_up_with_auth_faults_and_404() -> None:
     async def main() -> None:
-        async with StandIn() as stand_in, Exchange(public_url=PUBLIC, local_url=stand_in.url) as exchange:
+        async with StandIn() as stand_in, Exchange(public_url=PUBLIC, local_url=stand_in.url) as exchange:  # noqa: SIM117
             async with asyncio.timeout(10), asyncio.TaskGroup() as tasks, httpx.AsyncClient() as http:
                 task = tasks.create_task(
                     exchange.call(ScriptedCaller([], stay=True), from_="+15552000001", to="+15550100")
@@ -214,8 +215,8 @@ def test_bad_messages_are_reported_once_and_dropped() -> None:
         agent.stream_sid = sid
         agent.send("shout")
         agent.send("media", payload="not base64!")
-        agent.transport.send(2, b"\x00")
-        agent.transport.send(1, b"{")
+        agent.transport.send(WSMsgType.BINARY, b"\x00")
+        agent.transport.send(WSMsgType.TEXT, b"{")
 
     _, call, exchange = run(ScriptedCaller([], quiet_ms=100, patience_ms=200), Behaviour(on_start=misbehave))
     assert [one.code for one in exchange.debugger] == [31951, 31950]

@@ -1,0 +1,25 @@
+"""`python -m bench NAME …`: the benches that exist, each a module with `main(argv) -> exit code`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+BENCHES = {
+    "demo": ("bench.demo", "recorded phone calls against a server that it starts; sound in var/demo"),
+    "capacity": ("bench.load.capacity", "N calls at real pace: CPU, memory, lateness, latency, complete turns"),
+    "micro": ("bench.micro", "each native kernel beside the usual alternative"),
+}
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] not in BENCHES:
+        print("usage: python -m bench NAME [options]\n")
+        for name, (_, text) in BENCHES.items():
+            print(f"  {name:<10} {text}")
+        return 2
+    return int(importlib.import_module(BENCHES[argv[0]][0]).main(argv[1:]) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""The server under test, as a user runs it: `python -m server serve` in its own process, told by environment only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC_URL = "https://bench.example.test"
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+LOG_TAIL_LINES = 30
+
+
+class ServerFailed(Exception):
+    """The server did not come up or went away; holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds (user + system) and resident KiB of the server's own processes; embedded databases apart."""
+
+    cpu_s: float
+    rss_kib: int
+    embedded_cpu_s: float
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class ServerProcess:
+    """Starts the server, waits until it is ready, stops it with SIGTERM.
+
+    Args:
+        env: added to (and over) a minimal environment; variables of the product are never inherited.
+        log: where its output goes; a file in the data folder when None.
+        data_dir: kept when given, else a temporary folder that goes with the server.
+    """
+
+    def __init__(self, env: Mapping[str, str], *, log: Path | None = None, data_dir: Path | None = None) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = dict(env)
+        self._temporary = None if data_dir else tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        self.data_dir = data_dir or Path(self._temporary.name if self._temporary else "")
+        self.log = log or self.data_dir / "server.log"
+        self._process: asyncio.subprocess.Process
+
+    async def __aenter__(self) -> Self:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        base = {
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "DATA_DIR": str(self.data_dir),
+            "ALLOW_EMBEDDED": "1",
+            "LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with self.log.open("wb") as sink:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "server", "serve", cwd=ROOT, env={**keep, **base, **self._env},
+                stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+        try:
+            await self._wait_ready()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.returncode is None
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def usage(self) -> Usage:
+        """What it has used until now. Raises ServerFailed when it is gone."""
+        try:
+            main = psutil.Process(self._process.pid)
+            members = [main, *main.children(recursive=True)]
+            name = main.name()
+            ours = [one for one in members if one.name() == name]
+            others = [one for one in members if one.name() != name]
+            cpu = [one.cpu_times() for one in ours]
+            embedded = [one.cpu_times() for one in others if one.is_running()]
+            rss = sum(one.memory_info().rss for one in ours)
+        except psutil.NoSuchProcess as error:
+            raise ServerFailed(f"the server is gone: {error}\n{self.log_tail()}") from None
+        return Usage(
+            cpu_s=sum(one.user + one.system for one in cpu),
+            rss_kib=rss // 1024,
+            embedded_cpu_s=sum(one.user + one.system for one in embedded),
+        )
+
+    def pin(self, core: int) -> None:
+        """Keep the server's own process and its threads on one core."""
+        process = psutil.Process(self._process.pid)
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {core})
+
+    async def metrics(self) -> str:
+        """The text of /metrics; empty when the server does not give it."""
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+                response = await http.get(f"{self.url}/metrics")
+        except httpx.HTTPError:
+            return ""
+        return response.text if response.status_code == 200 else ""
+
+    def log_lines(self, skip_bytes: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """JSON lines logged after `skip_bytes`, and where to go on; other lines are left out."""
+        with self.log.open("rb") as file:
+            file.seek(skip_bytes)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        found = []
+        for line in whole.splitlines():
+            if line.startswith(b"{"):
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        return found, skip_bytes + len(whole)
+
+    def log_tail(self) -> str:
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        except OSError:
+            return ""
+
+    async def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
+            while time.monotonic() < deadline:
+                if not self.is_running:
+                    raise ServerFailed(f"the server exited with {self.returncode}:\n{self.log_tail()}")
+                try:
+                    if (await http.get(f"{self.url}/readyz")).status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    pass
+                await asyncio.sleep(0.1)
+        raise ServerFailed(f"not ready after {READY_TIMEOUT_S:.0f} s:\n{self.log_tail()}")
+
+    async def _stop(self) -> None:
+        if self.is_running:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        if self._temporary is not None:
+            self._temporary.cleanup()

@@ -1,0 +1,120 @@
+"""The bench judges itself: a server that loses, repeats, confuses or damages turns must be seen through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from bench.load.figure import parse_buckets, percentile, percentiles, quantile, subtract, table
+from bench.load.load_caller import LoadCaller, LoadRecord
+from bench.load.tone import crc16
+from bench.sim.sound import Clip
+from bench.sim.twilio import Exchange
+from providers.offline.scripted import render
+from tests.bench.stand_in import PUBLIC, Behaviour, StandIn, tone
+
+CLIP = Clip.from_pcmu(tone(300, 300), text="a tone", source="test")
+NUMBER = "+15552000012"
+TURNS = 3
+Reply = Callable[[int, str], bytes]
+
+
+def right(turn: int, caller: str) -> bytes:
+    return render(f"code 12 {turn} {crc16(f'turn {turn} of {caller}'.encode())}, yes")
+
+
+def split(turn: int, caller: str) -> bytes:
+    last = 2 * turn
+    return render(f"code 12 {last} {crc16(f'turn {last - 1} of {caller} turn {last} of {caller}'.encode())}")
+
+
+def other_call(turn: int, caller: str) -> bytes:
+    return render(f"code 13 {turn} {crc16(f'turn {turn} of {caller}'.encode())}")
+
+
+def other_words(turn: int, caller: str) -> bytes:
+    return render(f"code 12 {turn} {crc16(f'turn {turn} of {caller}!'.encode())}")
+
+
+def repeated(turn: int, caller: str) -> bytes:
+    return right(1, caller)
+
+
+def damaged(turn: int, caller: str) -> bytes:
+    audio = right(turn, caller)
+    return audio[:3000] + b"\xff" * 800 + audio[3800:]
+
+
+def every_second(turn: int, caller: str) -> bytes:
+    return right(turn, caller) if turn % 2 else tone(900)
+
+
+def call(reply: Reply) -> LoadRecord:
+    caller = LoadCaller(NUMBER, [CLIP], think_frames=0)
+
+    async def main() -> None:
+        behaviour = Behaviour(greeting_ms=200, reply=reply)
+        async with StandIn(behaviour) as stand_in, Exchange(public_url=PUBLIC, local_url=stand_in.url) as exchange:
+            async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(exchange.call(caller, from_=NUMBER, to="+15550100"))
+                while caller.record.turns_expected < TURNS:
+                    await asyncio.sleep(0.02)
+                caller.stopping = True
+                assert (await task).ended_by == "caller"
+
+    uvloop.run(main())
+    return caller.record
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reply", "completed", "wrong", "damaged_codes"),
+    [
+        (right, 3, 0, 0),
+        (split, 3, 0, 0),
+        (other_call, 0, 3, 0),
+        (other_words, 0, 3, 0),
+        (repeated, 1, 2, 0),
+        (damaged, 0, 0, 3),
+        (every_second, 2, 0, 0),
+    ],
+)
+def test_only_the_right_code_completes_a_turn(reply: Reply, completed: int, wrong: int, damaged_codes: int) -> None:
+    record = call(reply)
+    assert record.turns_expected == TURNS
+    assert (record.turns_completed, record.wrong, record.damaged) == (completed, wrong, damaged_codes)
+    assert len(record.latency_ms) == TURNS
+    # The stand-in answers after 20 frames of silence.
+    assert all(380 <= one <= 600 for one in record.latency_ms)
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert percentile([], 0.5) is None
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentiles([float(n) for n in range(1, 101)], with_max=True) == {
+        "p50": 50.0,
+        "p95": 95.0,
+        "p99": 99.0,
+        "max": 100.0,
+    }
+
+
+def test_histograms_are_read_and_their_window_taken() -> None:
+    text = "\n".join(
+        f'own_seconds_bucket{{channel="{channel}",le="{bound}"}} {count}'
+        for channel in ("twilio", "browser")
+        for bound, count in (("0.001", 10.0), ("0.01", 20.0), ("+Inf", 20.0))
+    )
+    both = parse_buckets(text, "own_seconds")
+    assert both == {0.001: 20.0, 0.01: 40.0, float("inf"): 40.0}
+    one = parse_buckets(text, "own_seconds", channel="twilio")
+    assert quantile(one, 0.5) == pytest.approx(0.001)
+    assert quantile(one, 0.75) == pytest.approx(0.0055)
+    assert quantile(subtract(both, both), 0.5) is None
+
+
+def test_a_table_has_straight_columns() -> None:
+    assert table([("", "a"), ("long name", "1"), ("x", "123")]) == "             a\nlong name    1\nx          123"
