@@ -52,43 +52,41 @@ def every_second(turn: int, caller: str) -> bytes:
     return right(turn, caller) if turn % 2 else tone(900)
 
 
-def call(reply: Reply) -> LoadRecord:
+async def call(reply: Reply) -> LoadRecord:
     caller = LoadCaller(NUMBER, [CLIP], think_frames=0)
-
-    async def main() -> None:
-        behaviour = Behaviour(greeting_ms=200, reply=reply)
-        async with StandIn(behaviour) as stand_in, Exchange(public_url=PUBLIC, local_url=stand_in.url) as exchange:
-            async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-                task = tasks.create_task(exchange.call(caller, from_=NUMBER, to="+15550100"))
-                while caller.record.turns_expected < TURNS:
-                    await asyncio.sleep(0.02)
-                caller.stopping = True
-                assert (await task).ended_by == "caller"
-
-    uvloop.run(main())
+    async with StandIn(Behaviour(greeting_ms=200, reply=reply)) as stand_in:
+        async with Exchange(public_url=PUBLIC, local_url=stand_in.url) as exchange, asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(exchange.call(caller, from_=NUMBER, to="+15550100"))
+            while caller.record.turns_expected < TURNS:
+                await asyncio.sleep(0.02)
+            caller.stopping = True
+            assert (await task).ended_by == "caller"
     return caller.record
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("reply", "completed", "wrong", "damaged_codes"),
-    [
-        (right, 3, 0, 0),
-        (split, 3, 0, 0),
-        (other_call, 0, 3, 0),
-        (other_words, 0, 3, 0),
-        (repeated, 1, 2, 0),
-        (damaged, 0, 0, 3),
-        (every_second, 2, 0, 0),
-    ],
-)
-def test_only_the_right_code_completes_a_turn(reply: Reply, completed: int, wrong: int, damaged_codes: int) -> None:
-    record = call(reply)
-    assert record.turns_expected == TURNS
-    assert (record.turns_completed, record.wrong, record.damaged) == (completed, wrong, damaged_codes)
-    assert len(record.latency_ms) == TURNS
-    # The stand-in answers after 20 frames of silence.
-    assert all(380 <= one <= 600 for one in record.latency_ms)
+def test_only_the_right_code_completes_a_turn() -> None:
+    # reply -> turns completed, wrong codes, damaged codes
+    expected = {
+        right: (3, 0, 0),
+        split: (3, 0, 0),
+        other_call: (0, 3, 0),
+        other_words: (0, 3, 0),
+        repeated: (1, 2, 0),
+        damaged: (0, 0, 3),
+        every_second: (2, 0, 0),
+    }
+
+    async def main() -> list[LoadRecord]:
+        async with asyncio.timeout(40):
+            return await asyncio.gather(*(call(reply) for reply in expected))
+
+    for (reply, counts), record in zip(expected.items(), uvloop.run(main()), strict=True):
+        assert record.turns_expected == TURNS
+        assert (record.turns_completed, record.wrong, record.damaged) == counts, reply.__name__
+        assert len(record.latency_ms) == TURNS
+        # The stand-in answers after 20 frames of silence.
+        assert all(350 <= one <= 700 for one in record.latency_ms), record.latency_ms
 
 
 def test_percentiles_are_values_that_occurred() -> None:
