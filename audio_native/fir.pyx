@@ -268,6 +268,7 @@ cdef inline void _filter(const fir_plan* plan, int16_t* planes, int16_t* dst, Py
     # fir_row reads whole steps and one sample more: what lies behind the block must be defined, its value is unused.
     for p in range(plan.down):
         memset(planes + p * PLANE + plan.history + groups, 0, (STEP + 1) * sizeof(int16_t))
+    row[0] = row[1] = row[2] = dst
     for u in range(plan.up):
         if plan.row[u].copy_at >= 0:
             row[u] = planes + plan.row[u].copy_at

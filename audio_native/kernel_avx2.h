@@ -120,7 +120,8 @@ AVX2 static void fir_row_avx2(const int16_t *plane, const fir_term *term, ptrdif
     for (ptrdiff_t i = 0; i < n; i += FIR_STEP) {
         __m256i a0 = round, a1 = round, a2 = round, a3 = round;
         __m256i b0 = _mm256_setzero_si256(), b1 = b0, b2 = b0, b3 = b0;
-        for (ptrdiff_t t = 0; t < count; t += 2) {
+        ptrdiff_t t = 0;
+        do {
             const int16_t *x = plane + term[t].at + i;
             __m256i tap = _mm256_set1_epi32(tap_pair(term + t));
             FIR_MADD256(a0, a1, x)
@@ -129,7 +130,8 @@ AVX2 static void fir_row_avx2(const int16_t *plane, const fir_term *term, ptrdif
             tap = _mm256_set1_epi32(tap_pair(term + t + 1));
             FIR_MADD256(b0, b1, x)
             FIR_MADD256(b2, b3, x + 16)
-        }
+            t += 2;
+        } while (t < count);
         FIR_STORE256(dst + i, a0, a1, b0, b1);
         FIR_STORE256(dst + i + 16, a2, a3, b2, b3);
     }

@@ -51,32 +51,10 @@ ALWAYS_INLINE uint8_t pcmu_code(int16_t sample)
 ALWAYS_INLINE uint8_t pcma_code(int16_t sample)
 {
     const int32_t v = sample >> 3, sign = v >> 31, m = v ^ sign;
-    float_bits f = {.value = (float)m};
-    const int32_t high = (int32_t)(f.bits >> 19) - ((127 + 4) << 4);
-    const int32_t code = m < 32 ? m >> 1 : high;
+    const int32_t linear = (m - 32) >> 31; /* segment 0: borrow a leading one, give its segment back */
+    float_bits f = {.value = (float)(m + (linear & 32))};
+    const int32_t code = (int32_t)(f.bits >> 19) - ((127 + 4) << 4) - (linear & 16);
     return (uint8_t)(code ^ 0xD5 ^ (sign & 0x80));
-}
-
-ALWAYS_INLINE void fir_row_body(const int16_t *restrict plane, const fir_term *restrict term, ptrdiff_t count,
-                                int shift, int16_t *restrict dst, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i += FIR_STEP) {
-        int32_t a[FIR_STEP], b[FIR_STEP];
-        for (int j = 0; j < FIR_STEP; j++) {
-            a[j] = 1 << (shift - 1);
-            b[j] = 0;
-        }
-        for (ptrdiff_t t = 0; t < count; t += 2) {
-            const int16_t *x = plane + term[t].at + i, *y = plane + term[t + 1].at + i;
-            const int16_t a0 = term[t].tap[0], a1 = term[t].tap[1], b0 = term[t + 1].tap[0], b1 = term[t + 1].tap[1];
-            for (int j = 0; j < FIR_STEP; j++) {
-                a[j] += x[j] * a0 + x[j + 1] * a1;
-                b[j] += y[j] * b0 + y[j + 1] * b1;
-            }
-        }
-        for (int j = 0; j < FIR_STEP; j++) /* floor((a + b) / 2) without a 33rd bit */
-            dst[i + j] = saturate_s16(((a[j] & b[j]) + ((a[j] ^ b[j]) >> 1)) >> (shift - 1));
-    }
 }
 
 ALWAYS_INLINE void gain_ramp_body(int16_t *dst, ptrdiff_t n, int32_t from_q15, int32_t step_q30)
@@ -113,10 +91,32 @@ static void s16_to_pcma_c(const int16_t *restrict src, uint8_t *restrict dst, pt
         dst[i] = pcma_code(src[i]);
 }
 
+/* One tap at a time over a block of sums: the form in which every compiler finds its widening multiply-add. */
+static void fir_tap_c(int32_t *restrict sum, const int16_t *restrict x, int16_t tap, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        sum[i] += x[i] * tap;
+}
+
 static void fir_row_c(const int16_t *plane, const fir_term *term, ptrdiff_t count, int shift, int16_t *dst,
                       ptrdiff_t n)
 {
-    fir_row_body(plane, term, count, shift, dst, n);
+    int32_t sum[2][5 * FIR_STEP];
+    for (ptrdiff_t i = 0; i < n; i += 5 * FIR_STEP) {
+        const ptrdiff_t block = n - i < 5 * FIR_STEP ? n - i : 5 * FIR_STEP;
+        for (ptrdiff_t j = 0; j < block; j++) {
+            sum[0][j] = 1 << (shift - 1);
+            sum[1][j] = 0;
+        }
+        for (ptrdiff_t t = 0; t < count; t++) {
+            fir_tap_c(sum[t & 1], plane + term[t].at + i, term[t].tap[0], block);
+            fir_tap_c(sum[t & 1], plane + term[t].at + i + 1, term[t].tap[1], block);
+        }
+        for (ptrdiff_t j = 0; j < block; j++) { /* floor((a + b) / 2) without a 33rd bit */
+            const int32_t a = sum[0][j], b = sum[1][j];
+            dst[i + j] = saturate_s16(((a & b) + ((a ^ b) >> 1)) >> (shift - 1));
+        }
+    }
 }
 
 static void interleave2_c(const int16_t *restrict a, const int16_t *restrict b, int16_t *restrict dst, ptrdiff_t n)

@@ -37,7 +37,8 @@ static void fir_row_sse2(const int16_t *plane, const fir_term *term, ptrdiff_t c
     for (ptrdiff_t i = 0; i < n; i += 16) {
         __m128i a0 = round, a1 = round, a2 = round, a3 = round;
         __m128i b0 = _mm_setzero_si128(), b1 = b0, b2 = b0, b3 = b0;
-        for (ptrdiff_t t = 0; t < count; t += 2) {
+        ptrdiff_t t = 0;
+        do {
             const int16_t *x = plane + term[t].at + i;
             __m128i tap = _mm_set1_epi32(tap_pair(term + t));
             FIR_MADD128(a0, a1, x)
@@ -46,7 +47,8 @@ static void fir_row_sse2(const int16_t *plane, const fir_term *term, ptrdiff_t c
             tap = _mm_set1_epi32(tap_pair(term + t + 1));
             FIR_MADD128(b0, b1, x)
             FIR_MADD128(b2, b3, x + 8)
-        }
+            t += 2;
+        } while (t < count);
         FIR_STORE128(dst + i, a0, a1, b0, b1);
         FIR_STORE128(dst + i + 8, a2, a3, b2, b3);
     }

@@ -1,0 +1,9 @@
+from typing import Final
+
+from typing_extensions import Buffer
+
+SILENCE_DBFS: Final[float]
+
+def level_dbfs(samples: Buffer) -> float: ...
+def energy(samples: Buffer) -> int: ...
+def peak(samples: Buffer) -> int: ...
