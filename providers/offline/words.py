@@ -1,0 +1,110 @@
+"""From what a recogniser wrote to words that can be compared: plain form, stems, and tolerant lookup.
+
+    "What's the price of 2 cleanings?" → what is the price of 2 cleanings → what is the pric of 2 clean
+
+A vocabulary finds a word that is not in it by sound or by one slip of a letter, because recognisers mishear. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from providers.offline.lexicon import LEXICONS, Lexicon
+
+MIN_STEM_CHARS = 4
+MIN_TOLERANT_CHARS = 4  # shorter words are a slip away from everything
+SOUND_SIMILARITY = 0.85
+SLIP_SIMILARITY = 0.8
+
+_TOKEN = re.compile(r"[a-z']+|\d+(?::\d\d)?")
+# English spelling to sound, coarse on purpose; the first letter's vowel stays, the others are dropped.
+_SOUNDS = (
+    ("ght", "t"), ("tch", "c"), ("ph", "f"), ("ck", "k"), ("sch", "sk"), ("kn", "n"), ("wr", "r"), ("qu", "k"),
+    ("sh", "x"), ("ch", "x"), ("th", "t"), ("ce", "se"), ("ci", "si"), ("cy", "si"), ("c", "k"), ("q", "k"),
+    ("z", "s"), ("dg", "j"), ("ll", "l"), ("v", "b"), ("h", ""), ("w", ""), ("y", ""),
+)  # fmt: skip
+
+
+def language_of(tag: str) -> Lexicon:
+    """The lexicon of a BCP 47 tag. Raises KeyError with the primary language."""
+    return LEXICONS[tag.split("-")[0].lower()]
+
+
+def plain(text: str, lexicon: Lexicon) -> str:
+    """Lower case, no accents, contractions written out, single spaces; times keep their colon: "10:30"."""
+    text = unicodedata.normalize("NFKD", text.replace("\u2019", "'").lower())
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
+    text = re.sub(r"(\d)(am|pm|st|nd|rd|th|h)\b", r"\1 \2", text)
+    text = re.sub(r"(?<=\d)[.](?=\d\d\b)", ":", text)
+    tokens = (lexicon.contractions.get(token, token) for token in _TOKEN.findall(text))
+    return " ".join(token.replace("'s", "").replace("'", "") for token in tokens)
+
+
+def stem(word: str, lexicon: Lexicon) -> str:
+    """`word` without its longest known ending; at least four letters stay."""
+    if word[0].isdigit():
+        return word
+    for suffix in lexicon.suffixes:
+        if word.endswith(suffix) and len(word) - len(suffix) >= MIN_STEM_CHARS:
+            word = word[: -len(suffix)]
+            break
+    if len(word) > MIN_STEM_CHARS and word[-1] == word[-2]:
+        word = word[:-1]
+    return word[:-1] if len(word) > MIN_STEM_CHARS and word[-1] in "eiy" else word
+
+
+def sound(word: str) -> str:
+    """A coarse key: words that sound alike share it."""
+    for spelled, heard in _SOUNDS:
+        word = word.replace(spelled, heard)
+    if not word:
+        return ""
+    rest = re.sub(r"[aeiou]", "", word[1:])
+    head = "a" if word[0] in "aeiou" else word[0]
+    return re.sub(r"(.)\1+", r"\1", head + rest)
+
+
+class Vocabulary:
+    """Known stems; finds the nearest of an unknown one in a time that does not depend on their number."""
+
+    __slots__ = ("_by_slip", "_by_sound", "_stems")
+
+    def __init__(self, stems: Iterable[str]) -> None:
+        self._stems = frozenset(stems)
+        self._by_sound: dict[str, str] = {}
+        self._by_slip: dict[str, str] = {}
+        for one in sorted(self._stems):
+            if len(one) < MIN_TOLERANT_CHARS or one[0].isdigit() or one[0] == "@":
+                continue
+            key = sound(one)
+            if len(key) >= 3:
+                self._by_sound.setdefault(key, one)
+            for slip in _slips(one):
+                self._by_slip.setdefault(slip, one)
+
+    def __contains__(self, one: str) -> bool:
+        return one in self._stems
+
+    def nearest(self, one: str) -> tuple[str, float]:
+        """The known stem for `one` and how sure that is: 1 exact, less by sound or slip, ("", 0) when there is none."""
+        if one in self._stems:
+            return one, 1.0
+        if len(one) < MIN_TOLERANT_CHARS or one[0].isdigit():
+            return "", 0.0
+        for slip in _slips(one):
+            found = self._by_slip.get(slip)
+            # The first letter is what recognisers get right: without this rule "book" is "cook".
+            if found is not None and found[0] == one[0]:
+                return found, SLIP_SIMILARITY
+        found = self._by_sound.get(sound(one))
+        return (found, SOUND_SIMILARITY) if found is not None else ("", 0.0)
+
+
+def _slips(word: str) -> list[str]:
+    """`word` and all that is left of it after losing one letter: two words that share one differ by one slip."""
+    if len(word) <= MIN_TOLERANT_CHARS:
+        return [word]
+    return [word, *(word[:at] + word[at + 1 :] for at in range(len(word)))]
