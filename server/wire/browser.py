@@ -3,12 +3,18 @@
 Audio is S16 little-endian, mono, 16000 Hz, any length of whole samples up to 64 KiB; the page's AudioContext resamples.
 The stream id is in the path of the socket; the secret came with it from POST /api/v1/browser-calls.
 
-    from the page                                        to the page
-    {"event":"start","secret":"...","sampleRate":16000}  {"event":"clear"}             drop what is not yet played
-    <binary audio>                                       <binary audio>
-    {"event":"mark","name":"..."}   played up to here    {"event":"mark","name":"..."} send back when played
-    {"event":"dtmf","digit":"5"}                         {"event":"transcript","speaker":"caller","text":"...","final":true}
-    {"event":"stop"}                                     {"event":"turn","latencyMs":612.5,"stages":{"stt":210.0}}
+    from the page
+        {"event":"start","secret":"...","sampleRate":16000}
+        <binary audio>
+        {"event":"mark","name":"..."}                       played up to here
+        {"event":"dtmf","digit":"5"}
+        {"event":"stop"}
+    to the page
+        <binary audio>
+        {"event":"clear"}                                   drop what is not yet played
+        {"event":"mark","name":"..."}                       send back when played
+        {"event":"transcript","speaker":"caller","text":"...","final":true}
+        {"event":"turn","latencyMs":612.5,"stages":{"stt":210.0}}
 
 `start` is the first message and says hello as well: there is no `connected`. Its secret arrives as the parameter
 "secret", where a carrier's custom parameter would be.
