@@ -99,10 +99,6 @@ class Handler(logging.Handler):
             self._queue.put(None, timeout=STOP_S)
             self._thread.join(STOP_S)
 
-    def createLock(self) -> None:
-        """None needed: the queue is the only thing that threads share."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._text_line(record) if self._is_text else self._json_line(record)

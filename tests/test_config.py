@@ -42,7 +42,9 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
 
 
 def test_production_is_read_whole() -> None:
-    config = Config.from_env(PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/", "JOURNAL": "off"})
+    config = Config.from_env(
+        PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/", "JOURNAL": "off"}
+    )
     assert config.is_production and not config.store.is_embedded and config.host == "0.0.0.0"
     assert config.server.public_url == "https://voice.example.com"
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")

@@ -1,0 +1,198 @@
+"""Logs: one object a line, the call's id, no secrets, and no waiting for a stuck sink."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.config import LogConfig
+from server.logs import Handler, bind_call, redact, setup
+
+logger = logging.getLogger("tests.logs")
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield root
+    root.handlers, root.level = handlers, level
+
+
+def lines_of(*, text: bool = False, secrets: tuple[str, ...] = (), write: Any) -> list[str]:
+    sink = io.StringIO()
+    handler = Handler(sink, text=text, secrets=secrets)
+    handler.start()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # pytest's own handler must not see the records that cannot be shown
+    try:
+        write()
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)
+        handler.stop()
+    return sink.getvalue().splitlines()
+
+
+def test_a_record_is_one_json_object_with_its_fields() -> None:
+    def write() -> None:
+        logger.info("turn %d", 3, extra={"event": "turn", "stages": {"stt": 12.5}, "ok": True, "none": None})
+
+    (line,) = lines_of(write=write)
+    record = json.loads(line)
+    assert record["message"] == "turn 3" and record["level"] == "info" and record["logger"] == "tests.logs"
+    assert (record["event"], record["stages"], record["ok"], record["none"]) == ("turn", {"stt": 12.5}, True, None)
+    assert len(record["time"]) == 24 and record["time"].endswith("Z")
+    assert "call_id" not in record
+
+
+def test_call_id_follows_the_tasks_of_a_call() -> None:
+    async def say(word: str) -> None:
+        logger.info(word)
+
+    async def call(name: str) -> None:
+        with bind_call(name):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(say(f"from {name}"))
+
+    async def both() -> None:
+        await asyncio.gather(call("a"), call("b"))
+
+    records = [json.loads(line) for line in lines_of(write=lambda: asyncio.run(both()))]
+    said = [record for record in records if record["logger"] == "tests.logs"]
+    assert sorted((r["call_id"], r["message"]) for r in said) == [("a", "from a"), ("b", "from b")]
+
+
+def test_an_exception_stays_on_its_line() -> None:
+    def write() -> None:
+        try:
+            raise ValueError("line one\nline two +15551234567")
+        except ValueError:
+            logger.exception("failed")
+
+    (line,) = lines_of(write=write)
+    error = json.loads(line)["error"]
+    assert "Traceback" in error and "line two +1…67" in error
+
+
+def test_text_form_is_one_line() -> None:
+    (line,) = lines_of(text=True, write=lambda: logger.warning("two\nlines", extra={"say": "a b", "n": 1}))
+    assert line[13:] == r'warning two\nlines say="a b" n=1'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("from +15551234567 to +34911234567", "from +1…67 to +34…67"),
+        ("+351211234567", "+351…67"),
+        ("card 4111 1111 1111 1111 ok", "card [card] ok"),
+        ("4111-1111-1111-1111", "[card]"),
+        ("4111111111111112", "4111111111111112"),
+        ("Authorization: Bearer abcdef.123456", "Authorization: ***"),
+        ("got Bearer abcdef123456", "got Bearer ***"),
+        ('{"api_key": "k-12345678"}', '{"api_key": "***"}'),
+        ("token=abcdefgh&x=1", "token=***&x=1"),
+        ("postgresql://user:pa55@db/x", "postgresql://***@db/x"),
+        ("tokens: 12, prompt_tokens=512", "tokens: 12, prompt_tokens=512"),
+        ("CA0123456789abcdef0123456789abcdef", "CA0123456789abcdef0123456789abcdef"),
+        ("at 1732461380123 ms", "at 1732461380123 ms"),
+        ("12+3456789", "12+3456789"),
+    ],
+)
+def test_redaction(text: str, shown: str) -> None:
+    if text.startswith("Authorization"):
+        assert "abcdef" not in redact(text)
+    else:
+        assert redact(text) == shown
+
+
+@given(
+    st.integers(10**9, 10**15 - 1),
+    st.sampled_from(["", "call from ", "(", '"', "tel:"]),
+    st.sampled_from(["", " ", ",", ")"]),
+)
+def test_no_phone_number_survives(number: int, before: str, after: str) -> None:
+    assert str(number)[:-2] not in redact(f"{before}+{number}{after}")
+
+
+@given(st.text(max_size=300))
+def test_redaction_takes_any_text(text: str) -> None:
+    assert isinstance(redact(text), str)
+
+
+def test_known_secrets_and_secret_fields_are_hidden() -> None:
+    def write() -> None:
+        logger.info(
+            "the key is hunter2-hunter2",
+            extra={"auth_token": "abc", "deep": {"api_key": "x", "n": ["hunter2-hunter2"]}},
+        )
+
+    (line,) = lines_of(secrets=("hunter2-hunter2", "hunter2"), write=write)
+    record = json.loads(line)
+    assert record["message"] == "the key is ***"
+    assert (record["auth_token"], record["deep"]) == ("***", {"api_key": "***", "n": ["***"]})
+
+
+def test_long_texts_are_cut() -> None:
+    (line,) = lines_of(write=lambda: logger.info("x" * 100_000))
+    assert len(line) < 9000 and "(100000 characters)" in line
+
+
+def test_an_unprintable_record_is_reported() -> None:
+    class Bad:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    (line,) = lines_of(write=lambda: logger.info("%s", Bad()))
+    assert json.loads(line)["message"] == "unprintable record of tests.logs"
+
+
+class StuckSink(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_write = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.may_write.wait(30)
+        return super().write(text)
+
+
+def test_a_stuck_sink_costs_lines_and_no_time() -> None:
+    sink = StuckSink()
+    handler = Handler(sink, queue_lines=10)
+    handler.start()
+    began = time.monotonic()
+    for n in range(1000):
+        handler.emit(logging.makeLogRecord({"name": "x", "levelname": "INFO", "msg": f"line {n}"}))
+    assert time.monotonic() - began < 5
+    assert handler.dropped >= 1000 - 12  # the queue, and the line in the writer's hand
+    sink.may_write.set()
+    handler.stop()
+    records = [json.loads(line) for line in sink.getvalue().splitlines()]
+    lost = [r["lines"] for r in records if "dropped" in r["message"]]
+    assert sum(lost) == handler.dropped
+    assert len(records) - len(lost) + handler.dropped == 1000
+
+
+def test_setup_replaces_what_was_there(root: logging.Logger) -> None:
+    sink = io.StringIO()
+    handler = setup(LogConfig(level="warning"), stream=sink)
+    logger.setLevel(logging.NOTSET)
+    logger.info("not shown")
+    logger.warning("shown")
+    handler.stop()
+    assert root.handlers == [handler]
+    assert [json.loads(line)["message"] for line in sink.getvalue().splitlines()] == ["shown"]
