@@ -53,7 +53,8 @@ def s16_to_pcmu(samples: Samples) -> Codes:
     biased = np.minimum(np.abs(upper), 8158) + 33
     segment = np.digitize(biased, [64, 128, 256, 512, 1024, 2048, 4096])
     code = segment << 4 | biased >> (segment + 1) & 15
-    return np.where(upper < 0, code ^ 0x7F, code ^ 0xFF).astype(np.uint8)
+    signed: Codes = np.where(upper < 0, code ^ 0x7F, code ^ 0xFF).astype(np.uint8)
+    return signed
 
 
 def s16_to_pcma(samples: Samples) -> Codes:

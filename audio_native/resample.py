@@ -2,6 +2,7 @@
 
 The three behave alike: push s16, get s16; cut the input anywhere; flush for the tail. They differ in what they hold
 back: fir.Fir nothing, soxr up to 118 ms (AUDIO 1.3), so soxr is for files and for rates that telephony does not use.
+soxr runs in float and we round: its own int16 output is dithered, so the same input would give other bytes each time.
 """
 
 import operator
@@ -42,7 +43,7 @@ class Resampler:
         if (in_hz, out_hz) in fir.RATES:
             self._fir, self.engine = fir.Fir(in_hz, out_hz), "fir"
         elif in_hz != out_hz:
-            self._soxr = soxr.ResampleStream(in_hz, out_hz, 1, dtype="int16", quality=SOXR_QUALITY)
+            self._soxr = soxr.ResampleStream(in_hz, out_hz, 1, dtype="float32", quality=SOXR_QUALITY)
             self.engine = "soxr"
 
     @property
@@ -61,7 +62,7 @@ class Resampler:
         view = _whole_samples(samples)
         if self._soxr is None:
             return bytes(view.data)
-        return bytes(self._soxr.resample_chunk(view, last=False).data)
+        return _rounded(self._soxr.resample_chunk(view.astype(np.float32), last=False))
 
     def flush(self) -> bytes:
         """Return what the end of the stream brings out, and begin a new stream."""
@@ -69,7 +70,7 @@ class Resampler:
             return self._fir.flush()
         if self._soxr is None:
             return b""
-        tail = bytes(self._soxr.resample_chunk(np.zeros(0, np.int16), last=True).data)
+        tail = _rounded(self._soxr.resample_chunk(np.zeros(0, np.float32), last=True))
         self._soxr.clear()
         return tail
 
@@ -87,3 +88,7 @@ def _whole_samples(samples: Buffer) -> "np.ndarray[tuple[int], np.dtype[np.int16
         raise ValueError(f"samples: want whole, 2-byte aligned s16 samples; got {raw.nbytes} bytes")
     whole: np.ndarray[tuple[int], np.dtype[np.int16]] = raw.view(np.int16)
     return whole
+
+
+def _rounded(samples: "np.ndarray[tuple[int], np.dtype[np.float32]]") -> bytes:
+    return bytes(np.clip(np.rint(samples), -32768, 32767).astype(np.int16).data)
