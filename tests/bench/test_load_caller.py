@@ -54,7 +54,7 @@ def every_second(turn: int, caller: str) -> bytes:
 
 async def call(reply: Reply) -> LoadRecord:
     caller = LoadCaller(NUMBER, [CLIP], think_frames=0)
-    async with StandIn(Behaviour(greeting_ms=200, reply=reply)) as stand_in:
+    async with StandIn(Behaviour(greeting_ms=200, reply=reply)) as stand_in:  # noqa: SIM117
         async with Exchange(public_url=PUBLIC, local_url=stand_in.url) as exchange, asyncio.TaskGroup() as tasks:
             task = tasks.create_task(exchange.call(caller, from_=NUMBER, to="+15550100"))
             while caller.record.turns_expected < TURNS:

@@ -1,0 +1,90 @@
+"""The demo's calls as data: YAML to clips. What may be in the files is said at their top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.demo.recording import Source
+from bench.sim.caller import Say, When
+from bench.sim.sound import Clip
+from bench.sim.voice import pico_clip
+
+FOLDER = Path(__file__).parent
+CALLER_LANGUAGE = "en-GB"
+CALLER_RATE_PERCENT = 80
+"""Pico hurries: its usual rate is 200 words a minute, people on the phone speak 150 to 160."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """`ends_by`: caller or agent (a hang-up by REST). `expect_heard`: texts that the agent must say in the call."""
+
+    name: str
+    title: str
+    turns: tuple[Say, ...]
+    ends_by: str = "caller"
+    expect_heard: tuple[str, ...] = ()
+    sources: tuple[str, ...] = field(default=())
+
+
+def load_calls(source: Source) -> list[PlannedCall]:
+    """The calls of `make demo`; the human one speaks by `source`."""
+    data = yaml.safe_load((FOLDER / "calls.yaml").read_text())
+    calls = []
+    for one in data["calls"]:
+        if one.get("recorded"):
+            turns = tuple(_recorded(turn, source) for turn in data["recordings"][source.name])
+            says_goodbye = any("Goodbye" in turn.expect for turn in turns)
+            ends_by = one["ends_by"] if says_goodbye else "caller"
+            calls.append(_call({**one, "title": f"{one['title']} ({source.label})", "ends_by": ends_by}, turns))
+        else:
+            calls.append(_call(one, tuple(_synthesised(turn, one) for turn in one["turns"])))
+    return calls
+
+
+def load_heldout() -> list[PlannedCall]:
+    """The callers with other words."""
+    data = yaml.safe_load((FOLDER / "heldout.yaml").read_text())
+    calls = []
+    for one in data["calls"]:
+        title = f"held out: {one['name']} (synthesised: SVOX Pico, {CALLER_LANGUAGE})"
+        calls.append(_call({"title": title, **one}, tuple(_synthesised(turn, one) for turn in one["turns"])))
+    return calls
+
+
+def _call(one: dict[str, Any], turns: tuple[Say, ...]) -> PlannedCall:
+    return PlannedCall(
+        name=one["name"],
+        title=one["title"],
+        turns=turns,
+        ends_by=one.get("ends_by", "caller"),
+        expect_heard=tuple(one.get("expect_heard", ())),
+        sources=tuple(sorted({turn.clip.source for turn in turns if turn.clip})),
+    )
+
+
+def _synthesised(turn: dict[str, Any], call: dict[str, Any]) -> Say:
+    pitch_percent = call.get("pitch_percent", 100)
+    clip = pico_clip(
+        turn["say"], language=CALLER_LANGUAGE, pitch_percent=pitch_percent, rate_percent=CALLER_RATE_PERCENT
+    )
+    return _say(turn, clip)
+
+
+def _recorded(turn: dict[str, Any], source: Source) -> Say:
+    return _say(turn, source.clip(turn["recording"], turn["text"], turn.get("end_ms")))
+
+
+def _say(turn: dict[str, Any], clip: Clip) -> Say:
+    after_ms = turn.get("barge_in_after_ms")
+    return Say(
+        clip=clip,
+        when=When.AGENT_FINISHED if after_ms is None else When.BARGE_IN,
+        after_ms=after_ms or 0,
+        cut_ms=turn.get("cut_ms"),
+        expect=tuple(turn.get("expect", ())),
+    )
