@@ -1,7 +1,7 @@
 """Taps of the FIR resamplers, made by bench/design_fir.py: equiripple, then an integer search.
 
-Each is a symmetric low-pass on the grid of the higher rate (or of the common multiple); ripple and stop band
-are those of the integers below, not of the design they came from."""
+Each is a symmetric low-pass on the grid of the higher rate (or of the common multiple); ripple and
+stop band are those of the integers below, not of the design they came from."""
 
 # 8 to 16 kHz, 16 to 8 kHz. 63 taps at 16000 Hz, unity = 65536; pass 3400 Hz within 0.0010 dB,
 # stop from 4600 Hz at -78.8 dB.

@@ -87,8 +87,8 @@ def search(half: np.ndarray, scale: int, rate_hz: int, pass_hz: int, stop_hz: in
 def main() -> None:
     print('"""Taps of the FIR resamplers, made by bench/design_fir.py: equiripple, then an integer search.')
     print()
-    print("Each is a symmetric low-pass on the grid of the higher rate (or of the common multiple); ripple and stop band")
-    print('are those of the integers below, not of the design they came from."""')
+    print("Each is a symmetric low-pass on the grid of the higher rate (or of the common multiple); ripple and")
+    print('stop band are those of the integers below, not of the design they came from."""')
     for name, count, rate_hz, pass_hz, stop_hz, scale, largest, purpose in DESIGNS:
         halfband = name == "HALFBAND"
         half = equiripple(count, rate_hz, pass_hz, stop_hz, halfband)
