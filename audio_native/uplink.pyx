@@ -1,0 +1,484 @@
+"""A call's way in: one native call for each message of the carrier.
+
+    message ─► MediaGrammar.scan ─► order by chunk ─► base64 into the ring ─► level ─► speech ─► flags
+                    │ no match                             (wire bytes)          └ s16 in a scratch of all calls
+                    ▼
+               F_SLOW: the complete parser, then feed_payload
+
+The ring keeps what came over the wire; linear samples exist only in a scratch that all calls of the process share,
+so a call's hot state is a few cache lines. Recogniser audio is made when it is taken, a hundred milliseconds at once.
+
+Guarantees: media time counts every sample once, whatever the order, loss or repetition of messages; nothing raises
+for what a peer sends. Leaves to others: what else a message may be (server/wire), what speech means (server/turn).
+Thread: one, the event loop's; the scratch is shared.
+"""
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport log10
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from audio_native.dispatch cimport kernels
+from audio_native.fir cimport Fir
+from audio_native.media cimport MediaGrammar, b64_decode_c, media_fields
+from audio_native.ring cimport WireRing
+
+from audio_native.fir import RATES
+from audio_native.resample import Resampler
+
+F_AUDIO = 1
+F_ONSET = 2
+F_CONFIRMED = 4
+F_OFFSET = 8
+F_SLOW = 16
+F_BAD = 32
+
+cdef enum:
+    AUDIO = 1
+    ONSET = 2
+    CONFIRMED = 4
+    OFFSET = 8
+    SLOW = 16
+    BAD = 32
+
+    PCMU = 0
+    PCMA = 1
+    L16 = 2
+    S16 = 3
+
+    # Samples that are worked on at once; longer messages go in pieces.
+    PIECE = 1600
+    # A frame of the detector: 30 ms at 48 kHz at most.
+    FRAME_MAX = 1440
+    # An RTP stream of 20 ms frames within a 60 ms window holds three; more slots than this are refused.
+    SLOTS_MAX = 16
+    MESSAGE_MAX = 65536
+    GAP_MAX_MS = 10000
+
+# Shared by all calls of the process: written and read within one call of feed, under the GIL.
+cdef int16_t _scratch[PIECE + 64]
+cdef uint8_t _coded[MESSAGE_MAX]
+
+_CODECS = {"PCMU": PCMU, "PCMA": PCMA, "L16": L16, "S16": S16}
+
+
+cdef inline void _swap16(const uint8_t* src, int16_t* dst, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        dst[i] = <int16_t>(<uint16_t>((<uint16_t>src[2 * i] << 8) | src[2 * i + 1]))
+
+
+cdef class Uplink:
+    """One stream's uplink.
+
+    Args:
+        grammar: form of the carrier's media messages for `feed`; None sends every message to the complete parser.
+        codec, rate_hz: of the payloads: PCMU, PCMA (8 bits a sample), L16 (network order), S16 (host order).
+        out: "wire" hands out the payload bytes as they came, "s16" linear samples at out_rate_hz.
+        detector: judges frames of its own length at rate_hz; None never hears speech.
+        decider: asked about frames that `detector` takes for speech; both must agree. None: detector decides.
+        onset_ms, hangover_ms: speech that opens, silence that closes a talkspurt. confirm_ms: voiced time in it
+            until F_CONFIRMED.
+        level_gate_dbfs: quieter frames are no speech; nor are frames less than 6 dB above the tracked noise.
+        history_ms: wire audio that is kept. chunk_ms: output audio that raises F_AUDIO while `is_wanted`.
+        reorder_frames: messages that are held for one that is missing.
+    Attributes:
+        is_wanted: whether somebody takes the output; F_AUDIO is raised only then.
+        onset_samples, offset_samples: first sample of the last talkspurt, one past its last voiced one.
+        speech_samples: voiced samples of the talkspurt so far.
+        position_samples: media time, filled gaps included.
+        level_dbfs: of the last frame.
+        frames, duplicates, late, reordered, bad: messages; gap_samples: silence filled in; overruns: samples that
+            were taken too late.
+    Raises:
+        ValueError: an argument out of its range.
+    """
+
+    cdef MediaGrammar _grammar
+    cdef WireRing _ring
+    cdef object _is_speech, _decide
+    cdef Fir _fir                   # for the rates of telephony; None where none is needed
+    cdef object _resampler          # for others
+    cdef int _codec, _width
+    cdef bint _out_wire
+    cdef readonly int rate_hz, out_rate_hz
+    cdef public bint is_wanted
+    # media time and order
+    cdef uint64_t _next_chunk, _next_ms_x_rate
+    cdef list _held
+    cdef int _slots
+    cdef Py_ssize_t _last_samples
+    cdef uint64_t _taken, _chunk_bytes
+    # frames
+    cdef int16_t _frame[FRAME_MAX]
+    cdef Py_ssize_t _frame_samples, _framed
+    cdef double _gate, _floor, _power
+    # talkspurts, in samples
+    cdef uint64_t _judged, _run_from, _onset, _voiced_end
+    cdef int64_t _onset_need, _hangover, _confirm, _voiced
+    cdef bint _in_speech, _confirmed
+    cdef readonly uint64_t frames, duplicates, late, reordered, bad, gap_samples, overruns
+
+    def __init__(
+        self, *, grammar, str codec, int rate_hz=8000, str out="s16", int out_rate_hz=16000, detector=None,
+        decider=None, int onset_ms=60, int hangover_ms=200, int confirm_ms=200, double level_gate_dbfs=-55.0,
+        int history_ms=8000, int chunk_ms=100, int reorder_frames=3,
+    ):
+        if codec not in _CODECS:
+            raise ValueError(f"codec: expected one of {', '.join(_CODECS)}, got {codec!r}")
+        if out not in ("wire", "s16"):
+            raise ValueError(f"out: expected wire or s16, got {out!r}")
+        for name, value, low, high in (
+            ("rate_hz", rate_hz, 8000, 48000), ("out_rate_hz", out_rate_hz, 8000, 48000),
+            ("onset_ms", onset_ms, 10, 2000), ("hangover_ms", hangover_ms, 10, 5000),
+            ("confirm_ms", confirm_ms, onset_ms, 5000), ("level_gate_dbfs", level_gate_dbfs, -96, 0),
+            ("history_ms", history_ms, 500, 60000), ("chunk_ms", chunk_ms, 10, 1000),
+            ("reorder_frames", reorder_frames, 0, SLOTS_MAX),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name}: expected {low} to {high}, got {value}")
+        self._grammar = grammar
+        self._codec = _CODECS[codec]
+        self._width = 1 if self._codec in (PCMU, PCMA) else 2
+        self.rate_hz = rate_hz
+        self._out_wire = out == "wire"
+        self.out_rate_hz = rate_hz if self._out_wire else out_rate_hz
+        if (rate_hz, self.out_rate_hz) in RATES:
+            self._fir = Fir(rate_hz, self.out_rate_hz)
+        elif rate_hz != self.out_rate_hz:
+            self._resampler = Resampler(rate_hz, self.out_rate_hz)
+        self._ring = WireRing(history_ms * rate_hz // 1000 * self._width)
+        self._chunk_bytes = chunk_ms * rate_hz // 1000 * self._width
+        self._held = []
+        self._slots = reorder_frames
+        self._set_detectors(detector, decider)
+        self._gate = 32768.0 * 32768.0 * 10.0 ** (level_gate_dbfs / 10.0)
+        self._floor = self._gate
+        self._onset_need = onset_ms * rate_hz // 1000
+        self._hangover = hangover_ms * rate_hz // 1000
+        self._confirm = confirm_ms * rate_hz // 1000
+
+    cdef _set_detectors(self, detector, decider):
+        self._is_speech = self._decide = None
+        self._frame_samples = 20 * self.rate_hz // 1000
+        if detector is not None:
+            if detector.rate_hz != self.rate_hz:
+                raise ValueError(f"detector: expected {self.rate_hz} Hz, got {detector.rate_hz}")
+            self._frame_samples = detector.frame_ms * self.rate_hz // 1000
+            self._is_speech = detector.is_speech
+        if decider is not None:
+            if detector is None or (decider.rate_hz, decider.frame_ms) != (detector.rate_hz, detector.frame_ms):
+                raise ValueError("decider: expected the rate and frame of the detector")
+            self._decide = decider.is_speech
+        if not 1 <= self._frame_samples <= FRAME_MAX:
+            raise ValueError(f"detector: expected frames of at most {FRAME_MAX} samples, got {self._frame_samples}")
+
+    # ── messages in ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def feed(self, object message):
+        """Take one text message of the carrier, bytes-like. Returns flags; 0: taken, and nothing happened."""
+        cdef Py_buffer view
+        if PyBytes_CheckExact(message):
+            return self._feed(<const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+        try:
+            return self._feed(<const uint8_t*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int _feed(self, const uint8_t* text, Py_ssize_t n) except -1:
+        cdef media_fields found
+        cdef Py_ssize_t size
+        cdef uint8_t* room
+        if self._grammar is None or n > MESSAGE_MAX or not self._grammar.scan(text, n, &found):
+            return SLOW
+        if found.chunk == self._next_chunk and not self._held:
+            # In order, as nearly always: decoded where it stays.
+            size = found.payload_bytes // 4 * 3
+            if size <= self._ring._capacity and size > 0:
+                room = self._ring.reserve(size)
+                size = b64_decode_c(found.payload, found.payload_bytes, room)
+                if size <= 0 or size % self._width:
+                    self.bad += 1
+                    return BAD
+                return self._append(room, size, found.chunk, found.timestamp_ms)
+        size = b64_decode_c(found.payload, found.payload_bytes, _coded)
+        if size <= 0 or size % self._width:
+            self.bad += 1
+            return BAD
+        return self._order(_coded, size, found.chunk, found.timestamp_ms)
+
+    def feed_payload(self, bytes payload not None, uint64_t chunk, uint64_t timestamp_ms):
+        """Take a payload that the complete parser decoded. Returns flags, never F_SLOW."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+        if size == 0 or size % self._width or size > MESSAGE_MAX or chunk == 0:
+            self.bad += 1
+            return BAD
+        return self._order(<const uint8_t*>PyBytes_AS_STRING(payload), size, chunk, timestamp_ms)
+
+    def flush(self):
+        """The stream is over: take what was held for a missing message. Returns flags."""
+        return self._release(0)
+
+    # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef int _order(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        """Put one payload where its chunk number says; `coded` need not be in the ring."""
+        cdef int flags
+        if self._next_chunk == 0 or chunk == self._next_chunk:
+            flags = self._store(coded, size, chunk, timestamp_ms)
+            return flags | self._release(self._slots) if self._held else flags
+        if chunk < self._next_chunk:
+            # Its place in time has been filled: by itself, or by silence when it was given up.
+            self.duplicates += 1
+            return 0
+        for one in self._held:
+            if one[0] == chunk:
+                self.duplicates += 1
+                return 0
+        self._held.append((chunk, timestamp_ms, PyBytes_FromStringAndSize(<const char*>coded, size)))
+        self._held.sort()
+        return self._release(self._slots)
+
+    cdef int _release(self, Py_ssize_t may_hold) except -1:
+        """Store what is next in order; when more than `may_hold` wait, what is missing is given up."""
+        cdef int flags = 0
+        cdef bytes payload
+        while self._held:
+            chunk, timestamp_ms, payload = self._held[0]
+            if chunk == self._next_chunk:
+                self.reordered += 1
+            elif len(self._held) <= may_hold:
+                break
+            else:
+                self.late += chunk - self._next_chunk
+                flags |= self._fill(chunk, timestamp_ms)
+            del self._held[0]
+            flags |= self._store(
+                <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), chunk, timestamp_ms
+            )
+        return flags
+
+    cdef int _fill(self, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        """Silence for the chunks before `chunk`, so that media time goes on as the caller's did."""
+        cdef int64_t missing = <int64_t>(timestamp_ms * <uint64_t>self.rate_hz) - <int64_t>self._next_ms_x_rate
+        cdef int64_t most = <int64_t>GAP_MAX_MS * self.rate_hz // 1000
+        cdef Py_ssize_t piece
+        cdef int flags = 0
+        missing = missing // 1000 if missing > 0 else 0
+        if missing == 0:
+            # Timestamps that do not tell: as many samples as the last message had.
+            missing = <int64_t>min(chunk - self._next_chunk, <uint64_t>10_000) * self._last_samples
+        missing = min(missing, most)
+        self.gap_samples += <uint64_t>missing
+        memset(_coded, 0xFF if self._codec == PCMU else 0xD5 if self._codec == PCMA else 0, PIECE * self._width)
+        while missing > 0:
+            piece = <Py_ssize_t>min(missing, PIECE)
+            memcpy(self._ring.reserve(piece * self._width), _coded, piece * self._width)
+            flags |= self._take_in(piece)
+            missing -= piece
+        return flags
+
+    cdef int _store(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        cdef Py_ssize_t at = 0, piece
+        cdef int flags = 0
+        while at < size:
+            piece = min(size - at, PIECE * self._width, self._ring._capacity // self._width * self._width)
+            memcpy(self._ring.reserve(piece), coded + at, piece)
+            flags |= self._take_in(piece // self._width)
+            at += piece
+        self._count(size, chunk, timestamp_ms)
+        return flags
+
+    cdef int _append(self, uint8_t* room, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        """The payload lies in the ring already."""
+        cdef Py_ssize_t left = size // self._width, piece
+        cdef int flags = 0
+        while left > 0:
+            piece = min(left, PIECE)
+            flags |= self._take_in(piece)
+            left -= piece
+        self._count(size, chunk, timestamp_ms)
+        return flags
+
+    cdef inline void _count(self, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) noexcept:
+        self.frames += 1
+        self._next_chunk = chunk + 1
+        self._last_samples = size // self._width
+        # In ms times Hz, so that frames which are no whole milliseconds do not drift.
+        self._next_ms_x_rate = timestamp_ms * <uint64_t>self.rate_hz + <uint64_t>self._last_samples * 1000
+
+    # ── samples ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef void _decode(self, const uint8_t* src, int16_t* dst, Py_ssize_t n) noexcept:
+        if self._codec == PCMU:
+            kernels.pcmu_to_s16(src, dst, n)
+        elif self._codec == PCMA:
+            kernels.pcma_to_s16(src, dst, n)
+        elif self._codec == L16:
+            _swap16(src, dst, n)
+        else:
+            memcpy(dst, src, n * 2)
+
+    cdef int _take_in(self, Py_ssize_t n) except -1:
+        """`n` samples (at most PIECE) lie at the ring's write position: count them, listen to them."""
+        cdef uint64_t start = self._ring.position_c()
+        cdef int flags = 0
+        cdef Py_ssize_t at = 0, part
+        self._ring.advance(n * self._width)
+        # Safety: n <= PIECE, and kernels may write up to 64 bytes past the end, which the scratch has.
+        self._decode(self._ring.span(start), _scratch, n)
+        while at < n:
+            if self._framed == 0 and n - at >= self._frame_samples:
+                flags |= self._judge(_scratch + at)
+                at += self._frame_samples
+                continue
+            part = min(n - at, self._frame_samples - self._framed)
+            memcpy(self._frame + self._framed, _scratch + at, part * 2)
+            self._framed += part
+            at += part
+            if self._framed == self._frame_samples:
+                self._framed = 0
+                flags |= self._judge(self._frame)
+        if self.is_wanted and self._ring.position_c() - self._taken >= self._chunk_bytes:
+            flags |= AUDIO
+        return flags
+
+    cdef int _judge(self, const int16_t* frame) except -1:
+        """One whole frame: speech or not, and what that means for the talkspurt."""
+        cdef int64_t energy = 0
+        cdef int32_t peak = 0
+        cdef bint voiced = False
+        kernels.level_peak(frame, self._frame_samples, &energy, &peak)
+        self._power = <double>energy / <double>self._frame_samples
+        # Noise is the quietest there has been lately: down at once, up by about 1 dB a second.
+        if self._power < self._floor:
+            self._floor = self._power if self._power > 1.0 else 1.0
+        else:
+            self._floor *= 1.0046
+            if self._floor > 1.0e6:  # -30 dBFS: louder noise than this must not close the gate for speech
+                self._floor = 1.0e6
+        if self._is_speech is not None and self._power > self._gate and self._power > 4.0 * self._floor:
+            samples = PyBytes_FromStringAndSize(<const char*>frame, self._frame_samples * 2)
+            voiced = self._is_speech(samples)
+            if voiced and self._decide is not None:
+                voiced = self._decide(samples)
+        self._judged += <uint64_t>self._frame_samples
+        return self._track(voiced)
+
+    cdef int _track(self, bint voiced) noexcept:
+        cdef int flags = 0
+        if voiced:
+            if not self._in_speech:
+                if self._voiced == 0:
+                    self._run_from = self._judged - <uint64_t>self._frame_samples
+                self._voiced += self._frame_samples
+                if self._voiced < self._onset_need:
+                    return 0
+                self._in_speech = True
+                self._confirmed = False
+                self._onset = self._run_from
+                flags = ONSET
+            else:
+                self._voiced += self._frame_samples
+            self._voiced_end = self._judged
+            if not self._confirmed and self._voiced >= self._confirm:
+                self._confirmed = True
+                flags |= CONFIRMED
+        elif not self._in_speech:
+            self._voiced = 0
+        elif <int64_t>(self._judged - self._voiced_end) >= self._hangover:
+            self._in_speech = False
+            self._voiced = 0
+            flags = OFFSET
+        return flags
+
+    # ── audio out ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def seek(self, uint64_t from_samples):
+        """Let `take` go on from media time `from_samples`, or from the oldest audio that is kept.
+
+        The filter starts from silence there. Raises ValueError for a time that has not come.
+        """
+        cdef uint64_t start = from_samples * <uint64_t>self._width
+        if start > self._ring.position_c():
+            raise ValueError(f"expected at most {self.position_samples} samples, got {from_samples}")
+        self._taken = max(start, self._ring.oldest_c())
+        if self._fir is not None:
+            self._fir.reset_c()
+        elif self._resampler is not None:
+            self._resampler.reset()
+
+    def take(self):
+        """Output audio since the last `take` or `seek`, as bytes; empty when there is none."""
+        cdef uint64_t position = self._ring.position_c()
+        if self._taken < self._ring.oldest_c():
+            self.overruns += (self._ring.oldest_c() - self._taken) // self._width
+            self._taken = self._ring.oldest_c()
+        audio = self._render(self._taken, position, self._fir, self._resampler)
+        self._taken = position
+        return audio
+
+    def history(self, uint64_t from_samples, uint64_t to_samples):
+        """Output audio of [from, to) in media samples, as far as it is kept; `take` is not affected.
+
+        Raises:
+            ValueError: to is ahead of `position_samples`, or before from.
+        """
+        cdef uint64_t start = from_samples * <uint64_t>self._width, stop = to_samples * <uint64_t>self._width
+        if stop > self._ring.position_c() or start > stop:
+            raise ValueError(f"expected from <= to <= {self.position_samples}, got {from_samples}, {to_samples}")
+        start = min(max(start, self._ring.oldest_c()), stop)
+        fir = None if self._fir is None else Fir(self.rate_hz, self.out_rate_hz)
+        resampler = None if self._resampler is None else Resampler(self.rate_hz, self.out_rate_hz)
+        return self._render(start, stop, fir, resampler)
+
+    cdef object _render(self, uint64_t start, uint64_t stop, Fir fir, object resampler):
+        cdef Py_ssize_t n = <Py_ssize_t>(stop - start) // self._width
+        cdef const uint8_t* src = self._ring.span(start)
+        if n == 0:
+            return b""
+        if self._out_wire:
+            return PyBytes_FromStringAndSize(<const char*>src, n * self._width)
+        if fir is not None and n <= PIECE:
+            self._decode(src, _scratch, n)
+            out = PyBytes_FromStringAndSize(NULL, fir.out_samples(n) * 2)
+            # Safety: out has exactly the room that process_c fills; the scratch is not touched by it.
+            fir.process_c(_scratch, n, <int16_t*>PyBytes_AS_STRING(out))
+            return out
+        s16 = PyBytes_FromStringAndSize(NULL, n * 2)
+        self._decode(src, <int16_t*>PyBytes_AS_STRING(s16), n)
+        if fir is not None:
+            return fir.process(s16)
+        return s16 if resampler is None else resampler.process(s16)
+
+    # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def position_samples(self):
+        return self._ring.position_c() // self._width
+
+    @property
+    def onset_samples(self):
+        return self._onset
+
+    @property
+    def offset_samples(self):
+        return self._voiced_end
+
+    @property
+    def speech_samples(self):
+        return self._voiced if self._in_speech else 0
+
+    @property
+    def is_speaking(self):
+        return self._in_speech
+
+    @property
+    def level_dbfs(self):
+        return 10.0 * log10(max(self._power, 1e-3) / (32768.0 * 32768.0))
+
+    @property
+    def ring(self):
+        """The wire bytes, for zero-copy readers."""
+        return self._ring
