@@ -5,11 +5,11 @@
     POST      /twilio/status         progress of the call       -> 204
     POST      /twilio/stream-status  progress of the stream     -> 204
 
-Guarantees: nothing is decided on a request whose signature is not Twilio's (403), whose body is longer than 64 KiB (413)
-or is no form (400, 415); a fault of ours on a route that answers with TwiML is an apology that the caller hears, with
-status 200, because an error status would be read to the caller by Twilio or drop the call. Parameters that we do not
-know are kept: Twilio adds them without notice. The same `Accepted` gives the same bytes, so a repeated webhook gets a
-repeated answer if `TwilioCalls` says the same twice.
+Guarantees: nothing is decided on a request whose signature is not Twilio's (403), whose body is longer than 64 KiB
+(413) or is no form (400, 415). A fault of ours on a route that answers with TwiML is an apology that the caller hears,
+with status 200, because an error status would be read to the caller by Twilio or drop the call. Parameters that we do
+not know are kept: Twilio adds them without notice. The same `Accepted` gives the same bytes, so a repeated webhook gets
+a repeated answer if `TwilioCalls` says the same twice.
 """
 
 from __future__ import annotations
@@ -172,6 +172,9 @@ class _Hooks:
 
     async def apologise(self, request: Request, error: Exception) -> Response:
         """Answer a fault of ours; the caller hears an apology and never a word of the exception."""
+        if not getattr(request.state, "is_signed", False):
+            # Nobody is on the line yet: the body did not come, and http_adapter.py has its own answer to that.
+            raise error
         log.error("%s: cannot answer", request.url.path, exc_info=error)
         return _twiml(self._apology)
 
@@ -213,6 +216,7 @@ class _Hooks:
             names = ",".join(sorted({name for name, _ in in_body}))
             log.warning("%s: signature refused; parameters %s", request.url.path, names[:500])
             raise HTTPException(403, "signature refused")
+        request.state.is_signed = True
         form: dict[str, str] = {}
         for name, value in (*in_body, *in_query):
             form.setdefault(name, value)

@@ -48,8 +48,8 @@ class EchoHandler:
         elif data == b"abort":
             self.socket.abort()
         elif data.startswith(b"flood "):
-            block = bytes(int(data.split()[1]))
-            while self.socket.send_binary(block) and self.socket.buffered_bytes < 10_000_000:
+            size, until_buffered = map(int, data.split()[1:])
+            while self.socket.send_binary(bytes(size)) and self.socket.buffered_bytes < until_buffered:
                 pass
         elif is_text:
             self.socket.send_text(data)

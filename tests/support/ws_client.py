@@ -102,6 +102,13 @@ class WsClient:
         async with asyncio.timeout(5):
             return await self.reader.read()
 
+    async def rest_or_reset(self) -> bytes:
+        """As `rest`; b"" when the connection was reset."""
+        try:
+            return await self.rest()
+        except ConnectionError:
+            return b""
+
     async def ended(self) -> bool:
         """True when the server ends the connection (FIN or reset) within 5 s."""
         try:
