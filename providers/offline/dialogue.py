@@ -38,7 +38,7 @@ class DialogueModel:
     def __init__(self, *, word_delay_ms: int = 0) -> None:
         self.name = "dialogue"
         self._word_delay_ms = word_delay_ms
-        # By identity: a script belongs to one immutable agent version. The raw mapping is kept, so its id stays its own.
+        # By identity: a script belongs to one immutable agent version. Kept with its mapping, so the id stays its own.
         self._scripts: OrderedDict[tuple[int, str], tuple[Mapping[str, Any], Script]] = OrderedDict()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:

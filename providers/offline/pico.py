@@ -24,7 +24,10 @@ from providers.offline.pico_engine import RATE_HZ, VOLUMES, PicoEngine, clean, p
 CHUNK_BYTES = RATE_HZ // 10 * 2
 MAX_TEXT_CHARS = 5000
 MAX_WAITING_PIECES = 64
-AUDIBLE = 104  # -50 dBFS, below the breath of the voices
+# -40 dBFS: Pico's noise source flares up to -46 before some sentences, and to -39 half a second after some. What
+# stays on either side holds the rest of a soft consonant.
+AUDIBLE = 330
+AUDIBLE_AT_END = 450
 LEAD_SAMPLES = RATE_HZ * 20 // 1000
 TRAIL_SAMPLES = RATE_HZ * 120 // 1000
 # Languages that a voice speaks when none fits exactly.
@@ -218,13 +221,18 @@ class _Trim:
 
     def push(self, block: bytes) -> bytes:
         """What of `block` is certain to be spoken: silence at its end waits for what follows."""
-        samples = np.frombuffer(block, dtype=np.int16)
-        loud = np.flatnonzero((samples > AUDIBLE) | (samples < -AUDIBLE))
+        level = np.abs(np.frombuffer(block, dtype=np.int16).astype(np.int32))
+        first = 0
+        if not self._begun:
+            audible = np.flatnonzero(level > AUDIBLE)
+            if len(audible) == 0:
+                return b""
+            first = max(0, int(audible[0]) - LEAD_SAMPLES)
+        loud = np.flatnonzero(level > AUDIBLE_AT_END)
         if len(loud) == 0:
-            if self._begun:
-                self._held.append(block)
+            self._begun = True
+            self._held.append(block[2 * first :])
             return b""
-        first = 0 if self._begun else max(0, int(loud[0]) - LEAD_SAMPLES)
         end = int(loud[-1]) + 1
         held = b"".join(self._held)
         self._begun = True
