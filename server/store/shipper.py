@@ -83,6 +83,7 @@ class Shipper:
         self._adopted: list[Backlog] = []
         self._wake = asyncio.Event()
         self._caught_up = asyncio.Event()
+        self._has_looked = False
         self._behind_since: float | None = None
 
     @property
@@ -127,10 +128,13 @@ class Shipper:
                 backlog.release()
 
     async def wait_shipped(self) -> None:
-        """Return when everything appended so far is in PostgreSQL. The caller brings the deadline."""
+        """Return when everything appended so far, and every life adopted so far, is in PostgreSQL.
+
+        Waits for the first look at what ended processes left. The caller brings the deadline.
+        """
         await self._spool.flush()
         target = self._spool.durable_seq
-        while self._spool.shipped_seq < target or self._adopted:
+        while self._spool.shipped_seq < target or self._adopted or not self._has_looked:
             self._caught_up.clear()
             await self._caught_up.wait()
 
@@ -159,6 +163,7 @@ class Shipper:
             upto = self._spool.durable_seq
         if self._spool.shipped_seq == self._spool.durable_seq:
             self._behind_since = None
+        self._has_looked = True
         self._caught_up.set()
 
     async def _ship_some(self, backlog: Backlog, upto_seq: int | None) -> bool:
