@@ -211,7 +211,7 @@ cdef class Fir:
             for p in range(plan.down):
                 memcpy(self.history + p * plan.history, planes + p * PLANE, <size_t>size)
         memcpy(self.pending + self.pending_samples, src, <size_t>n * sizeof(int16_t))
-        self.pending_samples += <int>n
+        self.pending_samples = self.pending_samples + <int>n
         return written
 
     def process(self, object samples):
