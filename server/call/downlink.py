@@ -16,7 +16,6 @@ from typing import Protocol
 
 from audio_native.g711 import bytes_to_pcma, bytes_to_pcmu, pcma_to_bytes, pcmu_to_bytes
 from audio_native.resample import Resampler
-
 from providers.base import AudioFormat
 from server.call.pacer import TICK_NS, Pacer
 from server.clock import Clock
@@ -69,6 +68,7 @@ class Downlink:
         "_fmt",
         "_frame_bytes",
         "_generation",
+        "_is_open",
         "_lead_ns",
         "_marks",
         "_on_lateness",
@@ -115,6 +115,7 @@ class Downlink:
         self._announced = 0
         self._marks: deque[_Marked] = deque()
         self._talking = False
+        self._is_open = True
         self._converter: Converter | None = None
         self._room = asyncio.Event()
         self._room.set()
@@ -160,12 +161,12 @@ class Downlink:
     def tick(self, now_ns: int) -> bool:
         self._send_due(now_ns)
         self._give_up_marks(now_ns)
-        return bool(self._queue or self._marks)
+        return self._is_open and bool(self._queue or self._marks)
 
     def _send_due(self, now_ns: int) -> None:
         # One tick early, so that the buffer at the carrier does not sink below lead − chunk between ticks.
         chunk_ns = self._chunk_bytes // self._width * NS_PER_S // self._fmt.rate_hz
-        while self._queue and self._sink.buffered_bytes < MAX_SOCKET_BYTES:
+        while self._queue and self._is_open and self._sink.buffered_bytes < MAX_SOCKET_BYTES:
             buffered_ns = self.playout.buffered_ns(now_ns)
             if self._talking and buffered_ns > self._lead_ns - chunk_ns + TICK_NS:
                 break
@@ -234,6 +235,10 @@ class Downlink:
             self._talking = False
         self._dispatch(ev.PlayoutFinished(clause_no, by_mark))
 
+    def close(self) -> None:
+        """The stream is over: nothing more is sent. What was heard can still be asked for by `clear`."""
+        self._is_open = False
+
     def clear(self) -> ev.PlayoutCleared:
         """Drop everything that has not been played; say how much was."""
         self._generation += 1
@@ -243,7 +248,8 @@ class Downlink:
         self._talking = False
         self._converter = None
         self._room.set()
-        self._sink.send_control(self._wire.clear())
+        if self._is_open:
+            self._sink.send_control(self._wire.clear())
         heard = self.playout.clear(self._clock.now_ns())
         return ev.PlayoutCleared(tuple((one.clause_no, one.heard_samples, one.sent_samples) for one in heard))
 

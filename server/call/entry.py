@@ -102,6 +102,10 @@ class StreamEntry:
     def session(self) -> CallSession | None:
         return self._session
 
+    def close(self, code: int) -> None:
+        """Close the socket; nothing happens when it is closed already."""
+        self._socket.close(code)
+
     async def run(self) -> CallSession | None:
         """Let the stream in and run its call. Returns the session when there was one."""
         try:

@@ -17,13 +17,14 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from server.agent.settings import AgentSettings, Channel
-from server.call.entry import Sink, Socket, StreamEntry
+from server.call.entry import CLOSE_INTERNAL, Sink, Socket, StreamEntry
 from server.call.session import CallFacts, CallProviders, CallServices, CallSession
 from server.dialogue.conversation import Conversation
-from server.store.agents import AgentDirectory, AgentVersion
+from server.errors import CallError
+from server.store.agents import AgentVersion
 from server.store.fact import CallStarted
 from server.store.token import StreamTokens
 from server.wire.browser import BrowserWire
@@ -41,6 +42,9 @@ WATCH_S = 0.25
 # A call whose stream breaks more often than this is given up (RELIABILITY row 2).
 MAX_RESUMES = 3
 MAX_KNOWN_CALLS = 10_000
+MAX_PINNED_VERSIONS = 256
+# The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
+SPOOL_S = 1.0
 
 WIRES: Mapping[str, Callable[[str], Wire]] = {
     "twilio": lambda stream_id: TwilioWire(),
@@ -77,18 +81,19 @@ class CallPlane:
         services: CallServices,
         providers_for: Callable[[AgentSettings], CallProviders],
         tokens: StreamTokens,
-        agents: AgentDirectory,
+        versions: Callable[[str], AgentVersion | None],
         max_calls: int,
     ) -> None:
         self._services = services
         self._providers_for = providers_for
         self._tokens = tokens
-        self._agents = agents
+        self._versions = versions
         self._max_calls = max_calls
         self._group: asyncio.TaskGroup | None = None
         self._entries: dict[str, StreamEntry] = {}
         self._reserved: dict[str, float] = {}
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._pinned: OrderedDict[str, AgentVersion] = OrderedDict()
         self.is_draining = False
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +148,10 @@ class CallPlane:
             to_number=to_number,
             agent_version_id=version.id,
         )
-        kept = self._services.spool.append_nowait(
+        if not self._services.spool.is_accepting:
+            # Facts cannot be kept: no call is taken that would leave no trace.
+            return None
+        self._services.spool.append_nowait(
             CallStarted(
                 call_id=facts.call_id,
                 carrier=carrier,
@@ -155,10 +163,12 @@ class CallPlane:
                 at=self._services.clock.wall_s(),
             )
         )
-        if kept is False:
-            # Facts cannot be kept: no call is taken that would leave no trace.
+        self._remember(facts, version)
+        try:
+            async with asyncio.timeout(SPOOL_S):
+                await self._services.spool.flush()
+        except TimeoutError:
             return None
-        self._remember(facts)
         return await self._issue(facts)
 
     async def resume(self, carrier_call_id: str) -> Reserved | None:
@@ -173,7 +183,10 @@ class CallPlane:
         stream_id = secrets.token_urlsafe(16)
         self._reserved[stream_id] = asyncio.get_running_loop().time() + RESERVATION_S
         claim = {name: getattr(facts, name) for name in CallFacts.__slots__}
-        return Reserved(stream_id, await self._tokens.issue(stream_id, claim), facts.call_id)
+        before = self._tokens.fallback_issued
+        secret = await self._tokens.issue(stream_id, claim)
+        self._services.metrics.stream_token_fallback.inc(self._tokens.fallback_issued - before)
+        return Reserved(stream_id, secret, facts.call_id)
 
     async def admit(self, carrier: str, stream_id: str) -> Callable[[Socket], StreamEntry] | None:
         """Before the upgrade: whether such a stream is expected, and who will handle it."""
@@ -199,9 +212,13 @@ class CallPlane:
     async def _run(self, entry: StreamEntry) -> None:
         try:
             session = await entry.run()
+        except CallError as error:
+            log.error("stream %s: %s", entry.id, error, extra={"event": "call_failed"})
+            session = None
         finally:
             self._entries.pop(entry.id, None)
         if session is None:
+            entry.close(CLOSE_INTERNAL)
             return
         self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason.split(":")[0])
         known = self._known.get(session.facts.carrier_call_id)
@@ -218,8 +235,11 @@ class CallPlane:
         sink: Sink,
         close_socket: Callable[[int], None],
     ) -> CallSession:
-        version = self._agents.version(facts.agent_version_id)
-        settings = version.settings.for_channel(facts.carrier)  # type: ignore[arg-type]
+        # Pinned when the call came in; a stream that was reserved by another process asks the memory of agents.
+        version = self._pinned.get(facts.agent_version_id) or self._versions(facts.agent_version_id)
+        if version is None:
+            raise CallError(f"agent version {facts.agent_version_id} is not known to this process")
+        settings = version.settings.for_channel(cast(Channel, facts.carrier))
         known = self._known.get(facts.carrier_call_id)
         conversation, resumed = None, known is not None and known.resumes > 0
         if known is not None and resumed:
@@ -230,13 +250,18 @@ class CallPlane:
             facts=facts,
             settings=settings,
             wire=wire,
+            stream_id=started.stream_id,
             fmt=started.media_format,
             sink=sink,
             close_socket=close_socket,
             conversation=conversation,
         )
 
-    def _remember(self, facts: CallFacts) -> None:
+    def _remember(self, facts: CallFacts, version: AgentVersion) -> None:
+        self._pinned[version.id] = version
+        self._pinned.move_to_end(version.id)
+        while len(self._pinned) > MAX_PINNED_VERSIONS:
+            self._pinned.popitem(last=False)
         self._known[facts.carrier_call_id] = _Known(facts)
         while len(self._known) > MAX_KNOWN_CALLS:
             self._known.popitem(last=False)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from providers.base import (
     AudioChunk,
@@ -45,6 +46,7 @@ from server.errors import RemoteWireError
 from server.metrics import Metrics
 from server.store.fact import CallEnded, SegmentFact, TurnFact
 from server.store.spool import Spool
+from server.wire.browser import BrowserWire
 from server.wire.event import MediaFormat, Wire
 
 log = logging.getLogger(__name__)
@@ -105,6 +107,7 @@ class CallSession:
         facts: CallFacts,
         settings: AgentSettings,
         wire: Wire,
+        stream_id: str,
         fmt: MediaFormat,
         sink: MediaSink,
         close_socket: Callable[[int], None],
@@ -119,6 +122,7 @@ class CallSession:
         self._providers = providers
         self._settings = settings
         self._close_socket = close_socket
+        self._page = BrowserPage(wire, sink) if isinstance(wire, BrowserWire) else None
         self._began_ns = services.clock.now_ns()
         self._ended = asyncio.Event()
         self._events: deque[ev.Event] = deque()
@@ -140,12 +144,13 @@ class CallSession:
             pacer=services.pacer,
             clock=services.clock,
             dispatch=self.dispatch,
-            on_lateness=services.metrics.observe_lateness,
+            on_lateness=services.metrics.frame_lateness.observe,
             lead_ms=services.lead_ms,
             chunk_ms=services.chunk_ms,
         )
         self.uplink = UplinkPath(
             wire=wire,
+            stream_id=stream_id,
             fmt=fmt,
             settings=settings,
             stt_format=providers.transcriber.audio_format,
@@ -169,6 +174,7 @@ class CallSession:
                 for data, is_text in backlog:
                     self.on_message(data, is_text)
                 await self._ended.wait()
+                self.downlink.close()
                 self.dispatch(ev.StreamEnded(self.end_reason))
                 await self._last_words()
                 self._stop_tasks()
@@ -237,7 +243,7 @@ class CallSession:
             "bad": native.bad,
             "underruns": playout.underruns,
         }
-        services.metrics.observe_stream(self.facts.carrier, counters)
+        self._count(counters)
         duration_ms = (services.clock.now_ns() - self._began_ns) // 1_000_000
         services.spool.append_nowait(
             CallEnded(
@@ -254,6 +260,15 @@ class CallSession:
             duration_ms / 1000,
             extra={"event": "call_ended", "reason": self.end_reason, "duration_ms": duration_ms, **counters},
         )
+
+    def _count(self, counters: dict[str, int]) -> None:
+        metrics = self._services.metrics
+        metrics.media_frames.labels("in").inc(counters["frames_in"])
+        metrics.media_frames.labels("out").inc(counters["frames_out"])
+        metrics.media_gap.inc(counters["gap_samples"] / self.uplink.native.rate_hz)
+        metrics.media_duplicates.inc(counters["duplicates"])
+        metrics.media_bad.inc(counters["bad"])
+        metrics.underruns.inc(counters["underruns"])
 
     # ── the step and its actions ──────────────────────────────────────────────────────────────────────────────
 
@@ -443,6 +458,8 @@ class CallSession:
                 interrupted=one.interrupted,
             )
         )
+        if self._page is not None and not self._ended.is_set():
+            self._page.show_segment(one)
         log.info(
             "%s: %s",
             one.speaker,
@@ -478,6 +495,8 @@ class CallSession:
                 providers=names,
             )
         )
+        if self._page is not None and not self._ended.is_set():
+            self._page.show_turn(one)
         log.info(
             "turn %d: %s ms",
             one.turn_no,
@@ -504,3 +523,21 @@ class CallSession:
             self.end_reason = f"agent_hung_up:{reason}"
         self._close_socket(1000)
         self._ended.set()
+
+
+class BrowserPage:
+    """What a browser is shown beside the sound: the transcript and the latency of each turn."""
+
+    __slots__ = ("_sink", "_wire")
+
+    def __init__(self, wire: BrowserWire, sink: MediaSink) -> None:
+        self._wire = wire
+        self._sink = sink
+
+    def show_segment(self, one: ev.RecordSegment) -> None:
+        speaker: Literal["caller", "agent"] = "caller" if one.speaker == "caller" else "agent"
+        self._sink.send_control(self._wire.transcript(speaker, one.heard_text, final=True))
+
+    def show_turn(self, one: ev.RecordTurn) -> None:
+        if one.latency_ms is not None:
+            self._sink.send_control(self._wire.turn(one.latency_ms, dict(one.stages)))

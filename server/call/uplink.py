@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from audio_native.uplink import F_AUDIO, F_BAD, F_CONFIRMED, F_OFFSET, F_ONSET, F_SLOW, Uplink
 from audio_native.vad import WebRtcDetector
-
 from providers.base import AudioFormat, TranscriptStream
 from server.agent.settings import AgentSettings
 from server.clock import Clock
 from server.dialogue import event as ev
 from server.errors import RemoteWireError
+from server.wire.browser import BrowserWire
 from server.wire.event import DtmfReceived, MarkReached, MediaFormat, MediaReceived, StreamStopped, Wire
-from server.wire.grammar import GRAMMARS
+from server.wire.grammar import grammar_for
 
 # What was said just before the VAD opened belongs to the word: consonants are quiet.
 PRE_ROLL_MS = 300
@@ -54,7 +54,6 @@ class UplinkPath:
         "_digits",
         "_dispatch",
         "_fed_samples",
-        "_is_feeding",
         "_on_mark",
         "_on_stop",
         "_rate_hz",
@@ -67,6 +66,7 @@ class UplinkPath:
         self,
         *,
         wire: Wire,
+        stream_id: str,
         fmt: MediaFormat,
         settings: AgentSettings,
         stt_format: AudioFormat,
@@ -78,7 +78,7 @@ class UplinkPath:
         turn = settings.turn
         wire_form = (stt_format.encoding, fmt.codec) in (("pcmu", "PCMU"), ("pcma", "PCMA"))
         self.native = Uplink(
-            grammar=GRAMMARS[wire.carrier],
+            grammar=grammar_for(wire.carrier, stream_id),
             codec=fmt.codec,
             rate_hz=fmt.rate_hz,
             out="wire" if wire_form else "s16",
@@ -96,7 +96,6 @@ class UplinkPath:
         self._on_mark = on_mark
         self._on_stop = on_stop
         self._stt: TranscriptStream | None = None
-        self._is_feeding = False
         self._fed_samples = 0
         self._bad = _Rate(MAX_BAD, BAD_WINDOW_NS)
         self._digits = _Rate(MAX_DIGITS, DIGIT_WINDOW_NS)
@@ -137,13 +136,15 @@ class UplinkPath:
                 pass  # known and without meaning once the stream runs
 
     def _on_binary(self, payload: bytes) -> None:
-        if self._wire.carrier != "browser":
+        if not isinstance(self._wire, BrowserWire):
             self._count_bad()
             return
-        # A WebSocket neither loses nor reorders: the position is the chunk number.
-        frames = self.native.frames + 1
-        position_ms = self.native.position_samples * 1000 // self._rate_hz
-        self._on_flags(self.native.feed_payload(payload, frames, position_ms))
+        try:
+            media = self._wire.receive_audio(payload)
+        except RemoteWireError:
+            self._count_bad()
+            return
+        self._on_flags(self.native.feed_payload(media.payload, media.chunk, media.timestamp_ms))
 
     def _count_bad(self) -> None:
         if self._bad.exceeded(self._clock.now_ns()):
@@ -154,11 +155,8 @@ class UplinkPath:
     def _on_flags(self, flags: int) -> None:
         if flags & F_BAD:
             self._count_bad()
-        if flags & F_AUDIO:
-            audio = self.native.take()
-            if self._is_feeding and self._stt is not None:
-                self._stt.feed_nowait(audio)
-                self._fed_samples = self.native.position_samples
+        if flags & F_AUDIO and self._stt is not None:
+            self._stt.feed_nowait(self.native.take())
         if flags & F_ONSET:
             self._dispatch(ev.SpeechStarted(self._ms(self.native.onset_samples)))
         if flags & F_CONFIRMED:
@@ -175,11 +173,9 @@ class UplinkPath:
     # ── utterances, as the conversation wants them ────────────────────────────────────────────────────────────
 
     def begin(self, utterance_no: int, start_ms: int) -> None:
-        if self._stt is None:
-            return
-        start = max(0, self.native.onset_samples - PRE_ROLL_MS * self._rate_hz // 1000)
-        self._stt.begin_nowait(utterance_no, max(0, start_ms - PRE_ROLL_MS))
-        self._feed_from(start)
+        if self._stt is not None:
+            self._stt.begin_nowait(utterance_no, max(0, start_ms - PRE_ROLL_MS))
+            self._feed_from(max(0, self.native.onset_samples - PRE_ROLL_MS * self._rate_hz // 1000))
 
     def resume(self, utterance_no: int) -> None:
         if self._stt is not None:
@@ -189,14 +185,12 @@ class UplinkPath:
     def commit(self, utterance_no: int) -> None:
         if self._stt is not None:
             self._stt.feed_nowait(self.native.take())
-            self._fed_samples = self.native.position_samples
             self._stt.commit_nowait(utterance_no)
-            self._is_feeding = False
+            self._fed_samples = self.native.position_samples
+            self.native.is_wanted = False
 
     def _feed_from(self, start_samples: int) -> None:
         assert self._stt is not None
-        self.native.take()
-        position = self.native.position_samples
-        self._stt.feed_nowait(self.native.history(start_samples, position))
-        self._fed_samples = position
-        self._is_feeding = True
+        self.native.seek(start_samples)
+        self._stt.feed_nowait(self.native.take())
+        self.native.is_wanted = True

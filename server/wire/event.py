@@ -72,7 +72,9 @@ MediaEvent = StreamConnected | StreamStarted | MediaReceived | DtmfReceived | Ma
 class Wire(Protocol):
     """One media stream in one carrier's language. Nothing awaits; the order of messages is checked."""
 
-    carrier: str
+    @property
+    def carrier(self) -> str:
+        """twilio, telnyx or browser."""
 
     def receive(self, message: bytes) -> MediaEvent:
         """Parse one text message. Raises RemoteWireError; the message has then had no effect."""

@@ -1,0 +1,324 @@
+"""Puts one process together: the only module that sees concrete providers. Nothing imports it but `__main__`.
+
+embedded servers ─► store ─► agents ─► providers ─► calls ─► front door ─► ready
+and back in the opposite order when the process is told to stop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import httpx
+import uvloop
+
+from providers.base import ProviderSet, TranscriberConfig
+from providers.errors import ProviderError
+from providers.offline.dialogue import DialogueModel
+from providers.offline.moonshine import MoonshineTranscriber
+from providers.offline.pico import PicoSynthesizer
+from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
+from server import logs
+from server.agent.settings import CHANNELS, AgentSettings
+from server.call.clips import Clips
+from server.call.pacer import Pacer
+from server.call.plane import CallPlane
+from server.call.session import CallFacts, CallProviders, CallServices
+from server.carrier.errors import CarrierError
+from server.carrier.signature import TwilioSignature
+from server.carrier.twilio_rest import TwilioRest
+from server.clock import SystemClock
+from server.config import Config, shared_file
+from server.edge.app import build_app
+from server.edge.browser_routes import BrowserRouteSettings, browser_routes
+from server.edge.front_door import FrontDoor
+from server.edge.health import Check, health_routes
+from server.edge.http_adapter import HttpAdapter
+from server.edge.limits import EdgeLimits
+from server.edge.reception import Reception
+from server.edge.twilio_routes import TwilioRouteSettings, twilio_routes
+from server.errors import ConfigError
+from server.metrics import Metrics
+from server.node.embedded import EmbeddedServers
+from server.store.agents import AgentStore
+from server.store.postgres import Postgres, PostgresUnavailable
+from server.store.redis import Redis, RedisUnavailable
+from server.store.shipper import Shipper
+from server.store.spool import Spool
+from server.store.token import StreamTokens
+
+log = logging.getLogger(__name__)
+
+_Provider = TypeVar("_Provider")
+
+# How long running calls may take to end after SIGTERM; the second signal ends them at once.
+DRAIN_S = 60.0
+SHIP_AT_EXIT_S = 3.0
+
+
+def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit status."""
+    handler = logs.setup(config.log, secrets=config.secrets)
+    store = config.store
+    embedded: EmbeddedServers | None = None
+    try:
+        if store.is_embedded:
+            embedded = EmbeddedServers.start(
+                store.data_dir, postgres=not store.database_url, valkey=not store.redis_url
+            )
+        database_url = store.database_url or (embedded.database_url if embedded else "")
+        redis_url = store.redis_url or (embedded.redis_url if embedded else "")
+        uvloop.run(_Process(config, database_url, redis_url).run())
+        return 0
+    finally:
+        if embedded is not None:
+            embedded.stop()
+        handler.stop()
+
+
+def offline_providers() -> ProviderSet:
+    """What a process has without any account."""
+    spanish = os.environ.get("TALKSPURT_SPANISH_STT")
+    transcribers = (
+        MoonshineTranscriber(),
+        MoonshineTranscriber.spanish(Path(spanish) if spanish else None),
+        ScriptedTranscriber(),
+    )
+    return ProviderSet(
+        transcribers={one.name: one for one in transcribers},
+        models={one.name: one for one in (DialogueModel(), ScriptedModel())},
+        synthesizers={one.name: one for one in (PicoSynthesizer(), ScriptedSynthesizer())},
+    )
+
+
+class _Process:
+    def __init__(self, config: Config, database_url: str, redis_url: str) -> None:
+        self._config = config
+        self._database_url = database_url
+        self._redis_url = redis_url
+        self._clock = SystemClock()
+        self._metrics = Metrics()
+        self._providers = offline_providers()
+        self._clips = Clips()
+        self._stop = asyncio.Event()
+        self._signals = 0
+        self._warming = "warming up"
+
+    async def run(self) -> None:
+        config, clock = self._config, self._clock
+        async with AsyncExitStack() as stack:
+            postgres = await Postgres.open(self._database_url)
+            stack.push_async_callback(postgres.close)
+            await _apply_schema(postgres)
+            redis = Redis.open(self._redis_url, clock)
+            stack.push_async_callback(redis.close)
+            key = config.store.signing_key()
+            spool = Spool(config.store.data_dir / "spool")
+            spool.start()
+            stack.callback(spool.close)
+            shipper = Shipper(spool, postgres)
+            agents = AgentStore(postgres, config.store.data_dir / "agents.json", key, clock)
+            await agents.start(config.store.agents_dir)
+            stack.push_async_callback(self._providers.aclose)
+            http = await stack.enter_async_context(httpx.AsyncClient())
+            tokens = StreamTokens(redis, key, clock, ttl_s=config.limits.stream_token_ttl_s)
+            plane = self._plane(spool, tokens, agents, self._hang_up(http))
+            self._metrics.calls_active.set_function(lambda: plane.active)
+            self._metrics.spool_depth.set_function(lambda: spool.pending)
+            self._metrics.spool_age.set_function(lambda: shipper.age_s)
+            checks = self._checks(postgres, redis, spool, agents)
+            await self._serve(plane, agents, shipper, checks)
+
+    def _plane(
+        self,
+        spool: Spool,
+        tokens: StreamTokens,
+        agents: AgentStore,
+        hang_up: Callable[[CallFacts], Awaitable[None]],
+    ) -> CallPlane:
+        media = self._config.media
+        services = CallServices(
+            clock=self._clock,
+            pacer=Pacer(self._clock, lambda late_s: None),
+            clips=self._clips,
+            metrics=self._metrics,
+            spool=spool,
+            hang_up=hang_up,
+            journal_dir=self._config.store.data_dir / "journal" if media.journal else None,
+            lead_ms=media.pacer_lead_ms,
+            chunk_ms=media.pacer_chunk_ms,
+        )
+        return CallPlane(
+            services=services,
+            providers_for=self._providers_for,
+            tokens=tokens,
+            versions=lambda version_id: next((one for one in agents.agents if one.id == version_id), None),
+            max_calls=self._config.server.max_calls,
+        )
+
+    async def _serve(self, plane: CallPlane, agents: AgentStore, shipper: Shipper, checks: dict[str, Check]) -> None:
+        config = self._config
+        base_url = config.server.public_url or f"http://{config.host}:{config.server.port}"
+        signature = TwilioSignature(base_url, config.twilio.auth_tokens) if config.twilio.is_configured else None
+        reception = Reception(plane, agents, signature)
+        routes = health_routes(checks, lambda: plane.is_draining, self._metrics)
+        routes += browser_routes(
+            reception,
+            BrowserRouteSettings(
+                public_url=base_url,
+                allowed_origins=config.server.allowed_origins,
+                api_key=config.server.api_key,
+            ),
+        )
+        if signature is not None:
+            routes += twilio_routes(reception, signature, TwilioRouteSettings(public_url=base_url))
+        limits = EdgeLimits(
+            open_per_peer=config.limits.connections_per_ip, connections_per_s=float(config.limits.handshakes_per_s)
+        )
+        adapter = HttpAdapter(build_app(routes), limits, self._metrics)
+        door = FrontDoor(reception, adapter, limits, metrics=self._metrics)
+        calls_over = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            calls = group.create_task(plane.run(calls_over), name="calls")
+            jobs = [
+                group.create_task(shipper.run(), name="shipper"),
+                group.create_task(agents.run(), name="agents"),
+                group.create_task(self._warm_up(agents), name="warm up"),
+            ]
+            await adapter.start()
+            port = await door.serve(config.host, config.server.port)
+            self._catch_signals(calls_over)
+            log.info("listening on %s:%d", config.host, port, extra={"event": "listening", "port": port})
+            await self._stop.wait()
+            await self._drain(plane, calls_over)
+            calls_over.set()
+            await calls
+            door.stop_listening()
+            await adapter.stop()
+            await door.close()
+            await _wait_shipped(shipper)
+            for job in jobs:
+                job.cancel()
+        log.info("stopped", extra={"event": "stopped"})
+
+    def _catch_signals(self, calls_over: asyncio.Event) -> None:
+        def on_signal() -> None:
+            self._signals += 1
+            self._stop.set()
+            if self._signals > 1:
+                calls_over.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+    async def _drain(self, plane: CallPlane, calls_over: asyncio.Event) -> None:
+        """New calls hear busy; running ones end by themselves, at the deadline, or at the second signal."""
+        plane.is_draining = True
+        log.info("draining %d calls", plane.active, extra={"event": "draining"})
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while plane.taken and not calls_over.is_set():
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            log.warning("%d calls are ended", plane.active, extra={"event": "drain_deadline"})
+
+    def _providers_for(self, settings: AgentSettings) -> CallProviders:
+        """The providers that this agent names, or those that the configuration puts in their place."""
+        chosen, have = self._config.providers, self._providers
+        return CallProviders(
+            transcriber=_pick("stt.provider", chosen.stt or settings.stt.provider, have.transcribers),
+            model=_pick("llm.provider", chosen.llm or settings.llm.provider, have.models),
+            synthesizer=_pick("tts.provider", chosen.tts or settings.tts.provider, have.synthesizers),
+        )
+
+    async def _warm_up(self, agents: AgentStore) -> None:
+        """Load models and render every fixed text, so that the first call is as quick as the second."""
+        for agent in agents.agents:
+            for settings in _variants(agent.settings):
+                providers = self._providers_for(settings)
+                for failed in await self._clips.prepare(providers.synthesizer, settings):
+                    log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": agent.slug})
+                try:
+                    stream = await providers.transcriber.open(TranscriberConfig(language=settings.language))
+                    await stream.aclose()
+                except ProviderError as error:
+                    log.error("agent %s cannot hear: %s", agent.slug, error, extra={"event": "provider_failed"})
+        self._warming = ""
+        log.info("ready", extra={"event": "ready", "agents": len(agents.agents)})
+
+    def _hang_up(self, http: httpx.AsyncClient) -> Callable[[CallFacts], Awaitable[None]]:
+        twilio = self._config.twilio
+        rest = TwilioRest(twilio.account_sid, twilio.auth_token, twilio.api_url, http) if twilio.is_configured else None
+
+        async def hang_up(facts: CallFacts) -> None:
+            if facts.carrier == "twilio" and rest is not None:
+                try:
+                    await rest.hang_up(facts.carrier_call_id)
+                except CarrierError as error:
+                    # Closing the stream makes the carrier ask what to do next; it will be told to hang up.
+                    log.error("hang-up by REST failed: %s", error, extra={"event": "hang_up_failed"})
+
+        return hang_up
+
+    def _checks(self, postgres: Postgres, redis: Redis, spool: Spool, agents: AgentStore) -> dict[str, Check]:
+        async def check_postgres() -> str | None:
+            try:
+                await postgres.check()
+            except PostgresUnavailable:
+                # Calls go on without it; a load balancer must not take the node away for that.
+                return None if agents.agents else "not reachable, and no agents in memory"
+            return None
+
+        async def check_redis() -> str | None:
+            try:
+                await redis.check()
+            except RedisUnavailable:
+                return None  # stream tokens fall back to this process, which says so in a metric
+            return None
+
+        async def check_spool() -> str | None:
+            return None if spool.is_accepting else "facts cannot be kept"
+
+        async def check_agents() -> str | None:
+            return self._warming or (None if agents.agents else "no agent is configured")
+
+        return {"postgres": check_postgres, "redis": check_redis, "spool": check_spool, "agents": check_agents}
+
+
+def _variants(settings: AgentSettings) -> list[AgentSettings]:
+    """The settings as each channel has them; equal ones once."""
+    variants: list[AgentSettings] = []
+    for channel in CHANNELS:
+        one = settings.for_channel(channel)
+        if one not in variants:
+            variants.append(one)
+    return variants
+
+
+def _pick(setting: str, name: str, have: dict[str, _Provider]) -> _Provider:
+    if name not in have:
+        raise ConfigError(setting, f"one of {', '.join(have)}", name)
+    return have[name]
+
+
+async def _apply_schema(postgres: Postgres) -> None:
+    try:
+        await postgres.apply_schema(shared_file("schema.sql").read_text())
+    except (PostgresUnavailable, asyncpg.PostgresError) as error:
+        log.error("schema not applied: %s", error, extra={"event": "schema_failed"})
+
+
+async def _wait_shipped(shipper: Shipper) -> None:
+    try:
+        async with asyncio.timeout(SHIP_AT_EXIT_S):
+            while shipper.age_s > 0:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        log.warning("facts stay in the spool", extra={"event": "spool_left"})

@@ -1,0 +1,117 @@
+"""Who is let in: the calls behind the carriers' webhooks, the page's request, and the media path.
+
+Guarantees: a call is asked about as often as the carrier likes and gets one answer; a media path is let through only
+for a stream that was promised, and from Twilio only with Twilio's signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from server.call.plane import CallPlane, Reserved
+from server.carrier.signature import TWILIO_HEADER, TWILIO_SETTINGS_HEADER, TwilioSignature
+from server.edge.media_socket import MediaHandler, MediaSocket
+from server.edge.twilio_routes import Accepted, HangUp, Refused, caller_number
+from server.store.agents import AgentStore, AgentVersion
+
+log = logging.getLogger(__name__)
+
+_PATH = re.compile(r"/media/(twilio|telnyx|browser)/([A-Za-z0-9_-]{16,64})/?")
+# Answers that are kept for a webhook that is delivered again. Twilio gives up after 15 s.
+REPEAT_S = 60.0
+MAX_REPEATS = 10_000
+
+
+class Reception:
+    """Implements TwilioCalls, BrowserCalls and MediaRouter."""
+
+    def __init__(self, plane: CallPlane, agents: AgentStore, signature: TwilioSignature | None) -> None:
+        self._plane = plane
+        self._agents = agents
+        self._signature = signature
+        self._answers: OrderedDict[str, tuple[float, asyncio.Future[Accepted | Refused]]] = OrderedDict()
+
+    # ── Twilio's webhooks ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def accept(self, form: Mapping[str, str]) -> Accepted | Refused:
+        loop = asyncio.get_running_loop()
+        sid = form.get("CallSid", "")
+        known = self._answers.get(sid)
+        if known is not None and known[0] > loop.time():
+            return await asyncio.shield(known[1])
+        answer: asyncio.Future[Accepted | Refused] = loop.create_future()
+        self._answers[sid] = (loop.time() + REPEAT_S, answer)
+        self._answers.move_to_end(sid)
+        while len(self._answers) > MAX_REPEATS:
+            self._answers.popitem(last=False)
+        result: Accepted | Refused = Refused("failed")
+        try:
+            result = await self._accept(sid, form)
+        finally:
+            answer.set_result(result)
+            if isinstance(result, Refused):
+                # What was refused now may be taken when the carrier asks again.
+                self._answers.pop(sid, None)
+        return result
+
+    async def _accept(self, sid: str, form: Mapping[str, str]) -> Accepted | Refused:
+        to_number = form.get("To", "")
+        version = await self._agents.agent_for_number(to_number)
+        if version is None or not sid:
+            return Refused("unknown_number")
+        reserved = await self._plane.reserve("twilio", sid, caller_number(form.get("From", "")), to_number, version)
+        return _accepted(reserved)
+
+    async def on_status(self, form: Mapping[str, str]) -> None:
+        log.info(
+            "call status %s",
+            form.get("CallStatus", ""),
+            extra={
+                "event": "carrier_status",
+                "carrier_call_id": form.get("CallSid", ""),
+                "status": form.get("CallStatus"),
+            },
+        )
+
+    async def on_stream_status(self, form: Mapping[str, str]) -> None:
+        kind = form.get("StreamEvent", "")
+        level = logging.WARNING if kind == "stream-error" else logging.INFO
+        extra = {"event": "stream_status", "carrier_call_id": form.get("CallSid", ""), "error": form.get("StreamError")}
+        log.log(level, "stream status %s", kind, extra=extra)
+
+    async def after_stream(self, form: Mapping[str, str]) -> Accepted | HangUp:
+        reserved = await self._plane.resume(form.get("CallSid", ""))
+        return HangUp() if reserved is None else Accepted(reserved.stream_id, reserved.secret)
+
+    # ── a page ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def open(self, agent: str) -> Accepted | Refused:
+        version: AgentVersion | None = await self._agents.agent_named(agent)
+        if version is None:
+            return Refused("unknown_number")
+        identity = f"browser-{secrets.token_hex(8)}"
+        return _accepted(await self._plane.reserve("browser", identity, "", "", version))
+
+    # ── the media path ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def admit(self, path: str, headers: Mapping[str, str]) -> Callable[[MediaSocket], MediaHandler] | int:
+        found = _PATH.fullmatch(path)
+        if found is None:
+            return 403
+        carrier, stream_id = found.groups()
+        if carrier == "twilio" and self._signature is not None:
+            signed = headers.get(TWILIO_HEADER.lower(), "")
+            if not self._signature.is_valid_upgrade(path.encode(), signed, headers.get(TWILIO_SETTINGS_HEADER.lower())):
+                log.warning("media upgrade: signature refused", extra={"event": "refused_stream"})
+                return 403
+        open_handler = await self._plane.admit(carrier, stream_id)
+        return 403 if open_handler is None else open_handler
+
+
+def _accepted(reserved: Reserved | None) -> Accepted | Refused:
+    return Refused("busy") if reserved is None else Accepted(reserved.stream_id, reserved.secret)
