@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+
+# Before NumPy is loaded: its matrix threads would spin beside the server that is measured (a tone code of 0.4 ms took 5).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 BENCHES = {
     "demo": ("bench.demo", "recorded phone calls against a server that it starts; sound in var/demo"),

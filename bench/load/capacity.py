@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ BASE_CALLS = 10
 RAMP_CALLS_PER_S = 20
 SETTLE_S = 2.0
 FINISH_S = 20.0
+GENERATOR_NICE = -10
 MAX_GENERATOR_LATE_MS = 10.0
 MAX_FLOOR_MOVE = 0.10
 MAX_GENERATOR_CPU = 0.90
@@ -253,7 +255,8 @@ async def run_once(options: Options, clips: list[Clip]) -> dict[str, Any]:
             if options.pin:
                 pin_apart(server)
             run = Run(options, server, exchange, clips)
-            result = await run.measure()
+            with going_first():
+                result = await run.measure()
             if not server.is_running:
                 run.problems.append(f"the server exited with {server.returncode}")
     after = await floor_us_per_frame()
@@ -263,6 +266,24 @@ async def run_once(options: Options, clips: list[Clip]) -> dict[str, Any]:
     result["why_invalid"] = why_invalid(result)
     result["valid"] = not result["why_invalid"]
     return result
+
+
+@contextlib.contextmanager
+def going_first() -> Iterator[None]:
+    """The generator runs before other processes where it may: it needs little, and late it could only be refused.
+
+    Enter after the server was started, which would inherit it.
+    """
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, GENERATOR_NICE)
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)
 
 
 def pin_apart(server: ServerProcess) -> None:

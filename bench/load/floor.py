@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = 30_000
 WINDOW = 8
 """Messages in flight: enough to keep the echo busy, few enough to stay message by message."""
-ROUNDS = 3
+ROUNDS = 5
 START_TIMEOUT_S = 10.0
 
 
@@ -58,7 +58,7 @@ class _Load(WSListener):
 
 
 async def floor_us_per_frame() -> float:
-    """CPU (user + system) of one echoed Twilio frame, the least of three rounds. Raises TimeoutError."""
+    """CPU (user + system) of one echoed Twilio frame, the least of the rounds. Raises TimeoutError."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
