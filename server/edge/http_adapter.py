@@ -275,6 +275,11 @@ class _Server(TCPServer):
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
+        if self.writer.transport.is_closing():
+            # Writing to a lost connection never waits: an app that streams without end would keep the loop for itself,
+            # and never get to hear of the disconnect.
+            await asyncio.sleep(0)
+            return
         try:
             async with asyncio.timeout(self._write_s):
                 await super().protocol_send(event)

@@ -82,19 +82,21 @@ def test_admission_has_a_deadline(run: Run) -> None:
 
 def test_nothing_is_read_while_admission_waits(run: Run) -> None:
     async def main() -> None:
-        async with edge_server(EdgeLimits(admit_ms=30_000)) as edge:
-            async with raw_client(edge.port, upgrade_request("/media/slow")) as client:
-                while not edge.router.admitted:
-                    await asyncio.sleep(0)
-                # More than the kernel takes: the client must be held up, not our memory filled.
-                client.write(ws_frame(TEXT, b"x" * 1_000) * 20_000)
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.2):
-                        await client.writer.drain()
-                        while client.writer.transport.get_write_buffer_size():
-                            await asyncio.sleep(0.01)
-                edge.router.release.set()
-                assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        async with (
+            edge_server(EdgeLimits(admit_ms=30_000)) as edge,
+            raw_client(edge.port, upgrade_request("/media/slow")) as client,
+        ):
+            while not edge.router.admitted:
+                await asyncio.sleep(0)
+            # More than the kernel takes: the client must be held up, not our memory filled.
+            client.write(ws_frame(TEXT, b"x" * 1_000) * 20_000)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await client.writer.drain()
+                    while client.writer.transport.get_write_buffer_size():
+                        await asyncio.sleep(0.01)
+            edge.router.release.set()
+            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
 
     run(main())
 
@@ -160,12 +162,14 @@ def test_unfinished_head_is_ended_in_time(run: Run) -> None:
 
 def test_refused_peer_that_stays_is_cut_off(run: Run) -> None:
     async def main() -> None:
-        async with edge_server(EdgeLimits(answer_linger_ms=80)) as edge:
-            async with raw_client(edge.port, b"bad\r\n\r\n") as client:
-                await client.rest()
-                async with asyncio.timeout(5):
-                    while edge.door.waiting_connections:
-                        await asyncio.sleep(0.01)
+        async with (
+            edge_server(EdgeLimits(answer_linger_ms=80)) as edge,
+            raw_client(edge.port, b"bad\r\n\r\n") as client,
+        ):
+            await client.rest()
+            async with asyncio.timeout(5):
+                while edge.door.waiting_connections:
+                    await asyncio.sleep(0.01)
 
     run(main())
 
@@ -175,7 +179,7 @@ def test_places_of_a_peer_are_given_back(run: Run) -> None:
         limits = EdgeLimits(exempt_networks=(), open_per_peer=2, connections_burst=1_000)
         async with edge_server(limits) as edge:
             async with ws_client(edge.port), ws_client(edge.port), ws_client(edge.port):
-                # Media does not count: all three are open, and both places are free.
+                assert edge.door._peers.open_total == 0, "media does not count"
                 async with raw_client(edge.port), raw_client(edge.port):
                     while edge.door.waiting_connections < 2:
                         await asyncio.sleep(0)
@@ -251,23 +255,22 @@ def test_tls_serves_both_and_changes_its_certificate(run: Run, tmp_path: Path) -
 
     async def main() -> None:
         tls = ReloadingTls(cert, key)
-        async with edge_server(tls=tls) as edge:
-            async with ws_client(edge.port, tls=trusts_first) as old:
-                assert old.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
-                async with ws_client(edge.port, request=GET, tls=trusts_first) as http:
-                    assert http.status == 200 and serial(http) == "11"
-                os.replace(other / "cert.pem", cert)
-                assert tls.reload_if_changed() is False, "the key does not fit: the old pair stays"
-                async with ws_client(edge.port, tls=trusts_first) as client:
-                    assert serial(client) == "11"
-                os.replace(other / "key.pem", key)
-                assert tls.reload_if_changed() is True
-                async with ws_client(edge.port, tls=client_context(cert)) as client:
-                    assert serial(client) == "22"
-                    client.send(b"new" * 10_000)
-                    assert await client.message() == b"new" * 10_000
-                old.send(b"old")
-                assert await old.message() == b"old"
+        async with edge_server(tls=tls) as edge, ws_client(edge.port, tls=trusts_first) as old:
+            assert old.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+            async with ws_client(edge.port, request=GET, tls=trusts_first) as http:
+                assert http.status == 200 and serial(http) == "11"
+            os.replace(other / "cert.pem", cert)
+            assert tls.reload_if_changed() is False, "the key does not fit: the old pair stays"
+            async with ws_client(edge.port, tls=trusts_first) as client:
+                assert serial(client) == "11"
+            os.replace(other / "key.pem", key)
+            assert tls.reload_if_changed() is True
+            async with ws_client(edge.port, tls=client_context(cert)) as client:
+                assert serial(client) == "22"
+                client.send(b"new" * 10_000)
+                assert await client.message() == b"new" * 10_000
+            old.send(b"old")
+            assert await old.message() == b"old"
 
     run(main())
 

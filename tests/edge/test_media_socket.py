@@ -39,7 +39,7 @@ def test_contract_with_picows(run: Run) -> None:
     assert version("picows") == "2.3.1"
 
     async def main() -> None:
-        listener = MediaSocket("/media/x", lambda s: EchoHandler(s), MediaLimits())
+        listener = MediaSocket("/media/x", EchoHandler, MediaLimits())
         protocol = MediaProtocol(listener, MediaLimits(), None)
         assert isinstance(protocol, WSProtocol)
         # Overridden in Python, and so called by both loops.
@@ -128,7 +128,8 @@ def test_fragments_become_one_message_with_pings_between(run: Run) -> None:
 )
 def test_broken_rules_close_with_their_code_and_end(run: Run, attack: bytes, code: int) -> None:
     async def main() -> None:
-        async with edge_server() as edge, ws_client(edge.port) as client:
+        limits = MediaLimits(close_linger_ms=40)
+        async with edge_server(media_limits=limits) as edge, ws_client(edge.port) as client:
             client.write(attack)
             assert await client.close_code() == code
             assert await closed(edge.router.handlers[0]) == [code]

@@ -53,7 +53,9 @@ def test_ambiguous_heads_are_refused(data: bytes) -> None:
     assert refusal(data) == 400
 
 
-@pytest.mark.parametrize("data", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.2\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.2\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n"]
+)
 def test_other_versions_are_refused(data: bytes) -> None:
     assert refusal(data) == 505
 

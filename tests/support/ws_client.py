@@ -1,4 +1,4 @@
-"""A WebSocket client that can also misbehave: RFC 6455 by hand on asyncio streams, no library shared with the server."""
+"""A WebSocket client that can also misbehave: RFC 6455 by hand, no code shared with the server."""
 
 from __future__ import annotations
 
