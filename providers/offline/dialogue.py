@@ -111,10 +111,11 @@ def _hear(script: Script, state: State, reply: Reply, heard: str) -> None:
     if not reply.question:
         return
     wanted = plain(reply.question, script.lexicon).split()
-    words = set(plain(heard, script.lexicon).split())
+    told = plain(heard, script.lexicon)
+    words = set(told.split())
     share = sum(word in words for word in wanted) / max(1, len(wanted))
-    # The last word decides too: a question that was cut before its end asked for something else.
-    state.is_heard = share >= HEARD_SHARE and bool(words & set(wanted[-2:]))
+    # Its last words decide too: a question that was cut before its end asked nothing.
+    state.is_heard = share >= HEARD_SHARE and " ".join(wanted[-2:]) in told
 
 
 def _infer(script: Script, state: State, said: str) -> None:

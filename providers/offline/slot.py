@@ -145,7 +145,7 @@ def _digits(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool) -> 
             said.append(piece * repeat)
         repeat = 1
     value = "".join(said)
-    wanted = max(slot.low, 3 if strict else 1)
+    wanted = max(slot.low, 3) if strict else 1
     return Found(" ".join(value), start, end) if len(value) >= wanted else None
 
 
@@ -324,7 +324,7 @@ def _capital_after(text: str, lead: str) -> bool:
     last = lead.split()[-1]
     if lead in ("for", "under", "es", "it is"):
         return False
-    return re.search(rf"(?i:\b{last}) [A-ZÁÉÍÓÚÑ][a-zà-ÿ]", text) is not None
+    return re.search(rf"(?i:\b{last}|\bi['’]m) [A-ZÁÉÍÓÚÑ][a-zà-ÿ]", text) is not None
 
 
 def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:

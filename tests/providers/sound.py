@@ -15,8 +15,8 @@ from providers.offline.pico import PicoSynthesizer
 BECKETT = "ever tried ever failed no matter try again fail again fail better"
 TWO_CITIES = (
     "it was the best of times it was the worst of times it was the age of wisdom it was the age of foolishness"
-    " it was the epoch of belief it was the epoch of incredulity it was the season of light it was the season of darkness"
-    " it was the spring of hope it was the winter of despair"
+    " it was the epoch of belief it was the epoch of incredulity it was the season of light it was the season of"
+    " darkness it was the spring of hope it was the winter of despair"
 )
 
 

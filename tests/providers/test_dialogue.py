@@ -1,0 +1,372 @@
+"""The dialogue engine: whole conversations, interruptions, repair, tools, and scripts that it must refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from providers.base import ChatDone, ChatRequest, Message, TextDelta, ToolCall, ToolSpec
+from providers.errors import ProviderRejected
+from providers.offline.dialogue import DialogueModel, answer
+from providers.offline.dialogue_state import State, step
+from providers.offline.script import Script, compile_script
+from server.agent.settings import AgentSettings
+
+ROOT = Path(__file__).parents[2]
+END_CALL = ToolSpec("end_call", "Hang up.", {"type": "object", "properties": {}})
+
+
+def settings(agent: str) -> AgentSettings:
+    raw = yaml.safe_load((ROOT / "agents" / f"{agent}.yaml").read_text())
+    assert raw.pop("numbers")
+    return AgentSettings.parse(raw)
+
+
+def script_of(agent: str) -> Script:
+    parsed = settings(agent)
+    return compile_script(parsed.script, parsed.language)
+
+
+CLINIC = script_of("clinic_en")
+RESTAURANT = script_of("restaurante_es")
+
+
+class Talk:
+    """A conversation in which the caller hears everything, unless told otherwise."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.messages = [Message("system", "x")]
+
+    def say(self, text: str, heard: str | None = None) -> str:
+        """The agent's reply to `text`; `heard` is what of it reaches the caller."""
+        self.messages.append(Message("user", text))
+        reply = answer(self.script, self.messages)
+        known = reply.text if heard is None else heard
+        if known:
+            self.messages.append(Message("assistant", known))
+        return reply.text + (f" <{reply.tool.name}>" if reply.tool is not None else "")
+
+
+CONVERSATIONS = {
+    "questions": (
+        CLINIC,
+        [
+            ("Hi, what time do you open tomorrow?", "nine to six"),
+            ("And where can I park?", "Dock Lane"),
+            ("do you take insurance and where are you?", "12 Mill Street"),
+            ("No, that's all, thanks.", "Goodbye. <end_call>"),
+        ],
+    ),
+    "a form, a question in between, a correction": (
+        CLINIC,
+        [
+            ("I'd like to book a cleaning, please.", "Which day"),
+            ("Next Tuesday.", "what time"),
+            ("How much is that?", "a cleaning 90, a filling from 140, and whitening 250. "),
+            ("half past ten in the morning", "your name"),
+            ("My name is Sarah Connor.", "a cleaning, next Tuesday, 10:30 AM, for Sarah Connor. Is that right?"),
+            ("No, at eleven.", "a cleaning, next Tuesday, 11 o'clock, for Sarah Connor. Is that right?"),
+            ("Yes, that's right.", "You are booked, Sarah Connor: cleaning, next Tuesday, 11 o'clock."),
+            ("No.", "<end_call>"),
+        ],
+    ),
+    "all at once, the name is kept": (
+        CLINIC,
+        [
+            ("Can I come in Thursday at three for a filling?", "your name"),
+            ("Samuel", "a filling, Thursday, 3 o'clock, for Samuel."),
+            ("yes", "You are booked, Samuel"),
+            ("I need to cancel my appointment", "Which day"),
+            ("Friday", "the appointment of Samuel, Friday. Is that right?"),
+            ("never mind", "I have left that"),
+            ("bye", "<end_call>"),
+        ],
+    ),
+    "refusal and a named change": (
+        CLINIC,
+        [
+            ("I need an appointment.", "a check-up, a cleaning"),
+            ("My tooth hurts.", "Which day"),
+            ("Sunday", "We are closed on Sundays."),
+            ("Monday then", "what time"),
+            ("ten thirty.", "your name"),
+            ("John Smith", "a filling, Monday, 10:30, for John Smith."),
+            ("no", "What should I change?"),
+            ("the day", "Which day"),
+            ("Wednesday", "a filling, Wednesday, 10:30, for John Smith."),
+            ("yes please", "You are booked"),
+        ],
+    ),
+    "lost": (
+        CLINIC,
+        [
+            ("purple elephants", "another way"),
+            ("bicycle mountain", "You can ask about our opening hours"),
+            ("purple elephants", "call you back"),
+        ],
+    ),
+    "again": (
+        CLINIC,
+        [
+            ("I want to reschedule my appointment", "your name"),
+            ("Sorry, could you repeat that?", "Of course. May I have your name"),
+            ("Anna", "Which day"),
+        ],
+    ),
+    "una reserva": (
+        RESTAURANT,
+        [
+            ("Buenas tardes, quería reservar una mesa para el viernes", "cuántas personas"),
+            ("Somos cuatro", "A qué hora"),
+            ("a las nueve y media", "A qué nombre"),
+            ("Marta Gómez", "para 4, el viernes, a las nueve y media, a nombre de Marta Gómez. ¿Es correcto?"),
+            ("sí, correcto", "Reservado, Marta Gómez"),
+            ("¿Tienen aparcamiento?", "aparcamiento público"),
+            ("No, gracias, nada más", "<end_call>"),
+        ],
+    ),
+    "todo de una vez y un cambio": (
+        RESTAURANT,
+        [
+            (
+                "Una mesa para dos mañana a las dos de la tarde a nombre de Luis",
+                "para 2, mañana, a las dos de la tarde, a nombre de Luis.",
+            ),
+            ("no, para tres", "para 3, mañana"),
+            ("sí", "Reservado, Luis: 3 personas"),
+            ("adiós", "<end_call>"),
+        ],
+    ),
+    "demasiados y cerrado": (
+        RESTAURANT,
+        [
+            ("Hola, querría reservar", "cuántas personas"),
+            ("veinte", "de una a doce"),
+            ("seis personas", "qué día"),
+            ("el lunes", "Los lunes cerramos"),
+            ("el sábado", "A qué hora"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_conversation(name: str) -> None:
+    script, turns = CONVERSATIONS[name]
+    talk = Talk(script)
+    for said, expected in turns:
+        assert expected in talk.say(said), said
+
+
+# ── what was heard ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_yes_to_a_question_that_was_not_heard_books_nothing() -> None:
+    for heard in ("", "So that is", "So that is a cleaning, Friday,"):
+        talk = Talk(CLINIC)
+        reply = talk.say("Book a cleaning on Friday at ten, my name is Eve", heard=heard)
+        assert reply.endswith("Is that right?")
+        again = talk.say("yes")
+        assert again.endswith("Is that right?") and "booked" not in again
+        assert "You are booked, Eve" in talk.say("yes")
+
+
+def test_a_value_for_a_question_cut_short_is_taken() -> None:
+    talk = Talk(CLINIC)
+    talk.say("I want to book a cleaning", heard="Which")
+    assert "what time" in talk.say("Friday")
+
+
+def test_no_to_an_unheard_anything_else_does_not_hang_up() -> None:
+    talk = Talk(CLINIC)
+    talk.say("when do you open?", heard="We are open Monday to Friday from nine to six,")
+    assert "<end_call>" not in talk.say("no")
+
+
+def test_words_taken_back_never_happened() -> None:
+    """The session removes a turn that the caller went on with: the engine has no memory of its own."""
+    talk = Talk(CLINIC)
+    talk.say("I want to book")
+    talk.messages = talk.messages[:1]
+    assert "Dock Lane" in talk.say("where can I park?")
+
+
+def test_a_history_that_begins_in_the_middle() -> None:
+    talk = Talk(CLINIC)
+    talk.messages = [Message("assistant", "All right. And at what time?")]
+    reply = talk.say("at ten")
+    assert reply == "What would you like to come in for: a check-up, a cleaning, a filling, or whitening?"
+    assert "Which day" in talk.say("a filling")
+
+
+def test_idle_prompts_between_do_not_disturb() -> None:
+    talk = Talk(CLINIC)
+    talk.say("I want to book a cleaning")
+    talk.messages.append(Message("assistant", "Are you still there?"))
+    assert "what time" in talk.say("Friday")
+
+
+# ── behind ChatModel ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ask(messages: list[Message], tools: tuple[ToolSpec, ...] = (END_CALL,), **more: Any) -> list[object]:
+    async def run() -> list[object]:
+        raw = settings("clinic_en").script
+        request = ChatRequest(messages=messages, script=more.pop("script", raw), tools=tools, **more)
+        return [one async for one in DialogueModel().stream(request)]
+
+    return asyncio.run(run())
+
+
+def test_events() -> None:
+    events = ask([Message("user", "Bye bye")])
+    text = "".join(one.text for one in events if isinstance(one, TextDelta))
+    assert text == "Thank you for calling Harbour Dental. Goodbye."
+    assert events[-2] == ToolCall("end_call-1", "end_call", "{}")
+    assert isinstance(events[-1], ChatDone) and events[-1].reason == "tool_calls"
+    without = ask([Message("user", "Bye bye")], tools=())
+    assert not any(isinstance(one, ToolCall) for one in without)
+
+
+def test_nobody_has_spoken_yet() -> None:
+    for messages in ([], [Message("system", "x")], [Message("assistant", "Hello")], [Message("user", "")]):
+        assert any(isinstance(one, TextDelta) for one in ask(messages))
+
+
+TAXI = {
+    "facts": {"firm": "City Cabs"},
+    "slots": {
+        "phone": {"type": "digits", "min": 5, "max": 9, "ask": "Your number?", "invalid": "That is no phone number."},
+        "people": {"type": "number", "max": 6, "ask": "How many of you?", "invalid": "At most six.", "cues": "people"},
+        "street": {"type": "text", "ask": "Where from?"},
+    },
+    "intents": {
+        "order": {
+            "examples": ["I need a taxi", "send me a cab", "pick me up"],
+            "slots": ["people", "street", "phone"],
+            "done": "A taxi is coming to {street}.",
+            "tool": {
+                "name": "dispatch",
+                "arguments": {"people": "{people}", "street": "{street}", "phone": "{phone}"},
+                "answer": "Car {result} is on its way.",
+                "failed": "I could not reach a driver.",
+            },
+        },
+        "who": {"examples": ["who are you"], "answer": "This is {firm}."},
+    },
+}
+
+
+def test_another_agent_with_a_tool() -> None:
+    script = compile_script(TAXI, "en-GB")
+    talk = Talk(script)
+    assert talk.say("hello, could you send a cab") == "How many of you?"
+    assert talk.say("nine") == "At most six. How many of you?"
+    assert talk.say("two people") == "Where from?"
+    assert talk.say("42 Long Road") == "Your number?"
+    assert talk.say("one two") == "That is no phone number. Your number?"
+    assert "A taxi is coming to 42 Long Road." in talk.say("five five five, oh one two")
+    reply = answer(script, talk.messages[:-1])
+    assert reply.arguments == {"people": "2", "street": "42 Long Road", "phone": "5 5 5 0 1 2"}
+    called = [*talk.messages[:-1], Message("assistant", "", (ToolCall("1", "dispatch", "{}"),))]
+    assert answer(script, [*called, Message("tool", "17", tool_call_id="1")]).text == "Car 17 is on its way."
+    failed = [*called, Message("tool", "error: down", tool_call_id="1")]
+    assert answer(script, failed).text == "I could not reach a driver."
+
+
+def test_did_you_mean() -> None:
+    raw = {
+        "intents": {
+            "a": {"label": "red wine", "examples": ["tell me about the red wine cellar"], "answer": "Red."},
+            "b": {"label": "white wine", "examples": ["tell me about the white wine cellar"], "answer": "White."},
+        }
+    }
+    script = compile_script(raw, "en")
+    answers = {"the second": "White.", "red": "Red.", "the first one": "Red.", "no": "in other words"}
+    for reply, expected in answers.items():
+        talk = Talk(script)
+        assert talk.say("wine") == "Did you mean red wine or white wine?"
+        assert expected in talk.say(reply)
+
+
+# ── scripts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("extra",), 1, "script.extra: unknown"),
+        (("intents",), {}, "script.intents: expected 1 to 100"),
+        (("intents", "who", "examples"), [], "examples: expected 1 to 200"),
+        (("intents", "who", "answer"), [], "expected `done`"),
+        (("intents", "who", "answer"), "{nobody}", "neither a slot nor a fact"),
+        (("intents", "who", "colour"), "red", "script.intents.who.colour: unknown"),
+        (("intents", "order", "slots"), ["none"], "no slot named 'none'"),
+        (("slots", "phone", "type"), "colour", "expected one of number, digits"),
+        (("slots", "phone", "ask"), [], "expected the question"),
+        (("slots", "phone", "choices"), {"a": ["b"]}, "expected for type choice"),
+        (("on_no",), "nowhere", "expected an intent"),
+        (("phrases",), {"hello": "x"}, "script.phrases.hello: unknown"),
+        (("intents", "order", "tool", "name"), 3, "expected the name of a tool"),
+    ],
+)
+def test_wrong_scripts_are_refused(path: tuple[str, ...], value: object, says: str) -> None:
+    raw: Any = copy.deepcopy(TAXI)
+    at = raw
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    with pytest.raises(ProviderRejected, match=says.replace("(", r"\(")):
+        compile_script(raw, "en")
+
+
+def test_unknown_language_and_missing_script() -> None:
+    with pytest.raises(ProviderRejected, match="expected one of en, es"):
+        compile_script(TAXI, "ja-JP")
+    with pytest.raises(ProviderRejected, match="no `script`"):
+        ask([], script=None)
+
+
+# ── understanding, figures ────────────────────────────────────────────────────────────────────────────────────
+
+
+def understood(file: str) -> tuple[int, int, list[str]]:
+    """(right, all, wrong ones) over a data file of [intent, sentence]; `none` means asked back or refused."""
+    right = total = 0
+    wrong: list[str] = []
+    for agent, turns in yaml.safe_load((ROOT / "tests" / "data" / file).read_text()).items():
+        script = script_of(agent)
+        for intent, text in turns:
+            state = State()
+            step(script, state, text)
+            # What ran is what was used for the first time, or the form that is open.
+            ran = state.form or next((name for name in script.intents if name in state.uses), "none")
+            total += 1
+            right += ran == intent
+            if ran != intent:
+                wrong.append(f"{intent} -> {ran}: {text}")
+    return right, total, wrong
+
+
+def test_development_sentences() -> None:
+    right, total, wrong = understood("dialogue_development.yaml")
+    assert right / total >= 0.9, wrong
+
+
+def test_a_turn_costs_little_however_long_the_call() -> None:
+    talk = Talk(CLINIC)
+    for number in range(60):
+        talk.say(["when do you open", "where can I park", "how much is a filling", "do you take insurance"][number % 4])
+    talk.messages.append(Message("user", "where are you?"))
+    answer(CLINIC, talk.messages)
+    began = time.perf_counter()
+    for _ in range(20):
+        answer(CLINIC, talk.messages)
+    assert (time.perf_counter() - began) / 20 < 0.02
