@@ -370,3 +370,9 @@ def test_a_turn_costs_little_however_long_the_call() -> None:
     for _ in range(20):
         answer(CLINIC, talk.messages)
     assert (time.perf_counter() - began) / 20 < 0.02
+
+
+def test_held_out_paraphrases() -> None:
+    right, total, wrong = understood("heldout_paraphrases.yaml")
+    assert total >= 60
+    assert right / total >= 0.8, wrong
