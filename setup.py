@@ -57,7 +57,7 @@ extensions = [
 setup(
     packages=find_packages(include=["server*", "audio_native*", "providers*", "bench*"]),
     package_data={
-        "audio_native": ["*.pyi", "*.pxd", "py.typed"],
+        "audio_native": ["*.pyi", "*.pxd", "*.h", "py.typed"],
         "server": ["py.typed", "console/*", "data/*"],
     },
     data_files=[
