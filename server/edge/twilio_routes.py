@@ -31,6 +31,7 @@ from starlette.routing import Route
 
 from server.carrier import twiml
 from server.carrier.signature import TWILIO_HEADER, TWILIO_SETTINGS_HEADER, Params, TwilioSignature
+from server.edge.app import problem
 from server.edge.body import read_body
 
 VOICE_PATH = "/twilio/voice"
@@ -129,7 +130,8 @@ def twilio_routes(calls: TwilioCalls, signature: TwilioSignature, settings: Twil
     """The four routes. `signature` must stand for `settings.public_url`."""
     hooks = _Hooks(calls, signature, settings)
     # A fault of ours is turned into an answer here, inside the route: the app's own handler would say 500.
-    spoken = [Middleware(ExceptionMiddleware, handlers={Exception: hooks.apologise})]
+    # It replaces the app's handlers as a whole, so a refusal has to become a problem here too.
+    spoken = [Middleware(ExceptionMiddleware, handlers={Exception: hooks.apologise, HTTPException: _refuse})]
     return [
         Route(VOICE_PATH, hooks.voice, methods=["POST", "GET"], middleware=spoken),
         Route(AFTER_STREAM_PATH, hooks.after_stream, methods=["POST", "GET"], middleware=spoken),
@@ -233,6 +235,11 @@ def _pairs(encoded: bytes) -> Params:
         )
     except ValueError as error:
         raise HTTPException(400, "expected a form in UTF-8 with percent-encoding") from error
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail)
 
 
 def _twiml(document: bytes) -> Response:
