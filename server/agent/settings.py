@@ -130,14 +130,15 @@ class AgentSettings:
     def parse(cls, raw: Mapping[str, Any]) -> AgentSettings:
         """Check `raw` (from YAML or JSON) and fill in defaults. Raises SettingsError."""
         settings: AgentSettings = _parse(cls, raw, "")
-        if settings.turn.max_delay_ms < settings.turn.min_delay_ms:
-            raise SettingsError("turn.max_delay_ms", "expected at least turn.min_delay_ms")
+        _check_delays(settings.turn, "")
         for channel, overrides in settings.channels.items():
             if channel not in CHANNELS:
                 raise SettingsError(f"channels.{channel}", f"expected one of {', '.join(CHANNELS)}")
-            if "channels" in overrides:
+            if isinstance(overrides, Mapping) and "channels" in overrides:
                 raise SettingsError(f"channels.{channel}.channels", "overrides do not nest")
             _parse(cls, overrides, f"channels.{channel}.")
+            # Each is in its range; together with the values it does not replace it must make sense too.
+            _check_delays(settings.for_channel(channel).turn, f"channels.{channel}.")
         return settings
 
     def for_channel(self, channel: Channel) -> AgentSettings:
@@ -148,6 +149,11 @@ class AgentSettings:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready form; `parse` of it gives an equal value."""
         return dataclasses.asdict(self)
+
+
+def _check_delays(turn: TurnSettings, path: str) -> None:
+    if turn.max_delay_ms < turn.min_delay_ms:
+        raise SettingsError(f"{path}turn.max_delay_ms", "expected at least turn.min_delay_ms")
 
 
 def _parse(cls: type[Any], raw: Any, path: str) -> Any:

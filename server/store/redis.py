@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio import Redis as Client
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from server.clock import Clock
 
@@ -86,8 +86,9 @@ class Redis:
             async with asyncio.timeout(self._command_s):
                 reply = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except ResponseError as error:
-            # READONLY, LOADING and the like are states of the server; the rest is a mistake of ours.
-            if not str(error).startswith(("READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS")):
+            # Read only, out of memory and the like are states of the server; the rest is a mistake of ours.
+            is_state = isinstance(error, ReadOnlyError | OutOfMemoryError | MasterDownError)
+            if not is_state and not str(error).startswith(("MISCONF", "NOREPLICAS")):
                 raise
             raise self._failed(error) from error
         except (RedisError, OSError, TimeoutError) as error:
