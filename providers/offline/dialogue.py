@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
 from providers.base import ChatDone, ChatEvent, ChatRequest, Message, TextDelta, ToolCall, ToolSpec
@@ -48,7 +48,11 @@ class DialogueModel:
             ProviderRejected: the agent has no script, or a wrong one; the message names the key.
         """
         script = await self._compiled(request)
-        reply = answer(script, request.messages)
+        reply = Reply()
+        for replied in _walk(script, request.messages):
+            reply = replied
+            # A long history is walked turn by turn: each costs up to a millisecond when its words are new.
+            await asyncio.sleep(0)
         words = reply.text.split()
         for at, word in enumerate(words):
             if self._word_delay_ms:
@@ -79,6 +83,14 @@ class DialogueModel:
 
 def answer(script: Script, messages: Sequence[Message]) -> Reply:
     """What the agent says after `messages`."""
+    reply = Reply()
+    for replied in _walk(script, messages):
+        reply = replied
+    return reply
+
+
+def _walk(script: Script, messages: Sequence[Message]) -> Iterator[Reply]:
+    """The reply to each message of the caller in turn; the last one counts."""
     state = State()
     reply = Reply()
     heard = ""
@@ -90,11 +102,11 @@ def answer(script: Script, messages: Sequence[Message]) -> Reply:
         elif message.role == "user":
             _hear(script, state, reply, heard)
             reply, heard = step(script, state, message.content), ""
+            yield reply
         elif message.role == "tool" and at == len(messages) - 1:
-            return _after_tool(script, reply, message.content)
-    if not messages or messages[-1].role != "user":
-        return Reply(question=script.phrases["help"][0])
-    return reply
+            yield _after_tool(script, reply, message.content)
+    if not messages or messages[-1].role not in ("user", "tool"):
+        yield Reply(question=script.phrases["help"][0])
 
 
 def _after_tool(script: Script, reply: Reply, result: str) -> Reply:

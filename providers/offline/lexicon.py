@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lexicon:
-    """One language. `numbers` are the parts of spoken numbers; `hundred` multiplies what stands before it."""
+    """One language; compared by identity, so that caches may key on it.
+
+    `numbers` are the parts of spoken numbers; `hundred` multiplies what stands before it.
+    """
 
     stop_words: frozenset[str]
     contractions: Mapping[str, str]

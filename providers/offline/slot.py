@@ -15,6 +15,7 @@ from providers.offline.lexicon import ENGLISH, SPANISH, Lexicon
 from providers.offline.words import Vocabulary, plain, stem
 
 MAX_NAME_WORDS = 4
+REMEMBERED = 4096
 SLOT_TYPES = ("number", "digits", "date", "time", "name", "choice", "text")
 
 
@@ -27,9 +28,9 @@ class Found:
     end: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slot:
-    """What the script says about one value.
+    """What the script says about one value. Compared by identity.
 
     `choices` maps the value to the plain words for it; `cues` are words beside which a number is this one; `labels` are
     what callers call it ("no, the day").
@@ -49,6 +50,7 @@ class Slot:
     labels: tuple[str, ...] = ()
 
 
+@lru_cache(REMEMBERED)
 def find(slot: Slot, text: str, lexicon: Lexicon, *, strict: bool, used: frozenset[int] = frozenset()) -> Found | None:
     """The value of `slot` in the raw words of the caller, None when there is none.
 
@@ -162,7 +164,7 @@ def _date(words: list[str], lexicon: Lexicon) -> Found | None:
         if day is None and word.endswith("s"):
             day = lexicon.weekdays.get(word[:-1])
         if day is None and len(word) > 6:
-            near, _ = _WEEKDAYS[id(lexicon)].nearest(word)
+            near, _ = _WEEKDAYS[lexicon].nearest(word)
             day = lexicon.weekdays.get(near)
         if day is not None:
             is_next = lexicon is ENGLISH and at and words[at - 1] == "next"
@@ -349,8 +351,8 @@ def _choice(slot: Slot, words: list[str], lexicon: Lexicon) -> Found | None:
     best: tuple[float, Found] | None = None
     for value, spoken in slot.choices.items():
         for phrase in spoken:
-            wanted, vocabulary = _wanted(phrase, id(lexicon))
-            nearest = [vocabulary.nearest(one) for one in stems]
+            wanted = _wanted(phrase, lexicon)[0]
+            nearest = [_near(phrase, lexicon, one) for one in stems]
             hits = [at for at, (found, _) in enumerate(nearest) if found]
             if {nearest[at][0] for at in hits} != wanted:
                 continue
@@ -360,11 +362,15 @@ def _choice(slot: Slot, words: list[str], lexicon: Lexicon) -> Found | None:
     return best[1] if best is not None else None
 
 
-@lru_cache(4096)
-def _wanted(phrase: str, lexicon_id: int) -> tuple[frozenset[str], Vocabulary]:
-    wanted = frozenset(stem(word, _BY_ID[lexicon_id]) for word in phrase.split())
+@lru_cache(REMEMBERED)
+def _wanted(phrase: str, lexicon: Lexicon) -> tuple[frozenset[str], Vocabulary]:
+    wanted = frozenset(stem(word, lexicon) for word in phrase.split())
     return wanted, Vocabulary(wanted)
 
 
-_BY_ID = {id(lexicon): lexicon for lexicon in (ENGLISH, SPANISH)}
-_WEEKDAYS = {id(lexicon): Vocabulary(lexicon.weekdays) for lexicon in (ENGLISH, SPANISH)}
+@lru_cache(8 * REMEMBERED)
+def _near(phrase: str, lexicon: Lexicon, one: str) -> tuple[str, float]:
+    return _wanted(phrase, lexicon)[1].nearest(one)
+
+
+_WEEKDAYS = {lexicon: Vocabulary(lexicon.weekdays) for lexicon in (ENGLISH, SPANISH)}

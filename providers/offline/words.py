@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from providers.offline.lexicon import LEXICONS, Lexicon
 
@@ -17,6 +18,8 @@ MIN_STEM_CHARS = 4
 MIN_TOLERANT_CHARS = 4  # shorter words are a slip away from everything
 SOUND_SIMILARITY = 0.85
 SLIP_SIMILARITY = 0.8
+REMEMBERED_WORDS = 8192
+REMEMBERED_TEXTS = 2048
 
 _TOKEN = re.compile(r"[a-z']+|\d+(?::\d\d)?")
 # English spelling to sound, coarse on purpose; the first letter's vowel stays, the others are dropped.
@@ -32,6 +35,7 @@ def language_of(tag: str) -> Lexicon:
     return LEXICONS[tag.split("-")[0].lower()]
 
 
+@lru_cache(REMEMBERED_TEXTS)
 def plain(text: str, lexicon: Lexicon) -> str:
     """Lower case, no accents, contractions written out, single spaces; times keep their colon: "10:30"."""
     text = unicodedata.normalize("NFKD", text.replace("\u2019", "'").lower())
@@ -43,6 +47,7 @@ def plain(text: str, lexicon: Lexicon) -> str:
     return " ".join(token.replace("'s", "").replace("'", "") for token in tokens)
 
 
+@lru_cache(REMEMBERED_WORDS)
 def stem(word: str, lexicon: Lexicon) -> str:
     """`word` without its longest known ending; at least four letters stay."""
     if word[0].isdigit():
@@ -56,6 +61,7 @@ def stem(word: str, lexicon: Lexicon) -> str:
     return word[:-1] if len(word) > MIN_STEM_CHARS and word[-1] in "eiy" else word
 
 
+@lru_cache(REMEMBERED_WORDS)
 def sound(word: str) -> str:
     """A coarse key: words that sound alike share it."""
     for spelled, heard in _SOUNDS:
@@ -103,8 +109,9 @@ class Vocabulary:
         return (found, SOUND_SIMILARITY) if found is not None else ("", 0.0)
 
 
-def _slips(word: str) -> list[str]:
+@lru_cache(REMEMBERED_WORDS)
+def _slips(word: str) -> tuple[str, ...]:
     """`word` and all that is left of it after losing one letter: two words that share one differ by one slip."""
     if len(word) <= MIN_TOLERANT_CHARS:
-        return [word]
-    return [word, *(word[:at] + word[at + 1 :] for at in range(len(word)))]
+        return (word,)
+    return (word, *(word[:at] + word[at + 1 :] for at in range(len(word))))
