@@ -17,14 +17,13 @@ The close code of an error says how bad it is (RFC 6455, 7.4.1):
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 import orjson
 
+from audio_native.media import b64decode
 from server.errors import LocalWireError, RemoteWireError
 from server.wire.event import Codec, MediaFormat
 
@@ -111,8 +110,8 @@ def payload(holder: Mapping[str, Any], media_format: MediaFormat) -> bytes:
     """Coded audio at `payload`, decoded from strict base64: at least one sample, only whole ones."""
     value = text(holder, "payload", MAX_MESSAGE_BYTES)
     try:
-        audio = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
+        audio = b64decode(value.encode())
+    except ValueError as error:
         raise bad("payload", "base64", error) from error
     if not audio or len(audio) % sample_bytes(media_format.codec):
         raise bad("payload", f"whole samples of {media_format.codec}", f"{len(audio)} bytes")

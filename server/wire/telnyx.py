@@ -13,12 +13,12 @@ Source: Telnyx, "Media streaming over WebSockets" and its AsyncAPI page.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import orjson
 
+from audio_native.media import MediaWriter
 from server.errors import LocalWireError
 from server.wire import json
 from server.wire.event import (
@@ -44,8 +44,7 @@ MAX_TOKEN_CHARS = 4000
 MIN_PAYLOAD_MS = 20
 MAX_PAYLOAD_MS = 30_000
 """Both are Telnyx's limits of one message in rtp mode."""
-PREFIX = b'{"event":"media","media":{"payload":"'
-SUFFIX = b'"}}'
+WRITER = MediaWriter(b'{"event":"media","media":{"payload":"', b'"}}')
 CLEAR = b'{"event":"clear"}'
 ERRORS: Mapping[int, str] = {
     100002: "error_unknown",
@@ -103,7 +102,7 @@ class TelnyxWire:
         bytes_per_ms = self._format.rate_hz * size // 1000
         if len(payload) % size or not MIN_PAYLOAD_MS * bytes_per_ms <= len(payload) <= MAX_PAYLOAD_MS * bytes_per_ms:
             raise LocalWireError(f"media: expected 20 ms to 30 s of {self._format.codec}, got {len(payload)} bytes")
-        return PREFIX + base64.b64encode(payload) + SUFFIX
+        return WRITER.message(payload)
 
     def mark(self, name: str) -> bytes:
         """A message that comes back when all audio before it has been played, or at once after `clear`."""

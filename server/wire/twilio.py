@@ -11,12 +11,12 @@ Source: Twilio, "Media Streams - WebSocket Messages".
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import orjson
 
+from audio_native.media import MediaWriter
 from server.errors import LocalWireError
 from server.wire import json
 from server.wire.event import (
@@ -44,7 +44,7 @@ SUFFIX = b'"}}'
 class TwilioWire:
     """One media stream of Twilio, see `server.wire.event.Wire`."""
 
-    __slots__ = ("_format", "_order", "_prefix", "_sequence", "_stream_id")
+    __slots__ = ("_format", "_order", "_sequence", "_stream_id", "_writer")
 
     carrier: ClassVar[str] = "twilio"
     sends_binary: ClassVar[bool] = False
@@ -55,7 +55,7 @@ class TwilioWire:
         self._sequence = json.SequenceTracker()
         self._stream_id = ""
         self._format = MediaFormat("PCMU", 8000)
-        self._prefix = b""
+        self._writer = MediaWriter(b"", b"")
 
     @property
     def state(self) -> json.StreamState:
@@ -83,7 +83,7 @@ class TwilioWire:
         self._order.check_sending()
         if not payload or len(payload) % json.sample_bytes(self._format.codec):
             raise LocalWireError(f"media: expected whole samples of {self._format.codec}, got {len(payload)} bytes")
-        return self._prefix + base64.b64encode(payload) + SUFFIX
+        return self._writer.message(payload)
 
     def mark(self, name: str) -> bytes:
         """A message that comes back when all audio before it has been played, or at once after `clear`."""
@@ -102,7 +102,7 @@ class TwilioWire:
         return StreamConnected()
 
     def _start(self, raw: dict[str, Any]) -> MediaEvent:
-        number = json.counter(raw, "sequenceNumber", 1)
+        number = json.counter(raw, "sequenceNumber")
         start = json.child(raw, "start")
         stream_id = json.text(start, "streamSid")
         if json.text(raw, "streamSid") != stream_id:
@@ -114,7 +114,8 @@ class TwilioWire:
         self._stream_id = stream_id
         self._format = media_format
         # Everything of a media message but the audio, once for the stream.
-        self._prefix = orjson.dumps({"event": "media", "streamSid": stream_id})[:-1] + b',"media":{"payload":"'
+        prefix = orjson.dumps({"event": "media", "streamSid": stream_id})[:-1] + b',"media":{"payload":"'
+        self._writer = MediaWriter(prefix, SUFFIX)
         return StreamStarted(stream_id, call_id, media_format, parameters)
 
     def _media(self, raw: dict[str, Any]) -> MediaEvent:
@@ -151,7 +152,7 @@ class TwilioWire:
     def _number(self, raw: dict[str, Any]) -> int:
         if json.text(raw, "streamSid") != self._stream_id:
             raise json.bad("streamSid", self._stream_id, raw["streamSid"], json.FOREIGN_MESSAGE)
-        return json.counter(raw, "sequenceNumber", 1)
+        return json.counter(raw, "sequenceNumber")
 
 
 _PARSERS: Mapping[str, Callable[[TwilioWire, dict[str, Any]], MediaEvent]] = {
