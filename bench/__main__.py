@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-# Before NumPy is loaded: its matrix threads would spin beside the server that is measured (a tone code of 0.4 ms took 5).
+# Before NumPy is loaded: its matrix threads would spin beside the server (a tone code of 0.4 ms took 5).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 BENCHES = {

@@ -58,6 +58,8 @@ class TalkReader:
 
     def _take(self, line: dict[str, Any]) -> None:
         event = line.get("event")
+        if not line.get("call_id"):
+            return  # of the process, not of a call
         if event == "segment":
             segment = Segment(
                 line["speaker"],

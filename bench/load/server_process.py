@@ -66,6 +66,9 @@ class ServerProcess:
 
     async def __aenter__(self) -> Self:
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        if self._temporary is not None:
+            # As root the embedded servers run as somebody else, who must be able to enter.
+            self.data_dir.chmod(0o755)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         base = {
