@@ -19,6 +19,7 @@ from tests.support.ws_client import (
     CLOSE,
     CONTINUATION,
     PING,
+    PONG,
     TEXT,
     raw_client,
     upgrade_request,
@@ -201,6 +202,7 @@ def test_abort_is_immediate_and_sends_nothing_more(run: Run) -> None:
             client.send(b"abort")
             assert await client.close_code() == 1006
             assert await closed(handler) == [1006]
+            assert handler.sent_after_abort is False
             assert not handler.socket.is_open
             assert handler.socket.send_text(b"x") is False
             assert handler.socket.buffered_bytes == 0
@@ -246,6 +248,37 @@ def test_pings_of_a_peer_that_does_not_read_queue_no_pongs(run: Run) -> None:
                 await client.writer.drain()
                 assert handler.socket.buffered_bytes < 4_096 + 200
             assert handler.socket.is_open
+
+    run(main())
+
+
+def test_receive_buffer_is_bounded(run: Run) -> None:
+    async def main() -> None:
+        limits = MediaLimits(frames_per_s=100_000_000, buffered_bytes=100_000_000)
+        async with edge_server(media_limits=limits) as edge, ws_client(edge.port) as client:
+            protocol = edge.router.handlers[0].socket._raw.get_protocol()
+            for size in (0, 1_000, 65_536):
+                client.write(ws_frame(PONG, b"") * 1_000_000 if size == 0 else ws_frame(BINARY, bytes(size)) * 20)
+                client.send(b"done")
+                while await client.message() != b"done":
+                    pass
+            # What picows itself would offer to the next read: its whole buffer, as nothing is stored.
+            assert len(WSProtocol.get_buffer(protocol, 0)) < 200 * 1_024
+
+    run(main())
+
+
+def test_nothing_is_read_after_a_failure(run: Run) -> None:
+    async def main() -> None:
+        limits = MediaLimits(close_linger_ms=60_000)
+        async with edge_server(media_limits=limits) as edge, ws_client(edge.port) as client:
+            client.write(ws_frame(CONTINUATION, b"x"))
+            assert await client.close_code() == 1002
+            client.write(bytes(20_000_000))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    while client.writer.transport.get_write_buffer_size():
+                        await asyncio.sleep(0.01)
 
     run(main())
 

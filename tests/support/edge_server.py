@@ -36,6 +36,7 @@ class EchoHandler:
     messages: list[tuple[bytes, bool]] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
     writable: list[bool] = field(default_factory=list)
+    sent_after_abort: bool | None = None
     closed_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_message(self, data: bytes, is_text: bool) -> None:
@@ -47,6 +48,8 @@ class EchoHandler:
             self.socket.close(4001)
         elif data == b"abort":
             self.socket.abort()
+            # The connection is not lost yet, its descriptor may already belong to another.
+            self.sent_after_abort = self.socket.send_text(b"must not be sent")
         elif data.startswith(b"flood "):
             size, until_buffered = map(int, data.split()[1:])
             while self.socket.send_binary(bytes(size)) and self.socket.buffered_bytes < until_buffered:
