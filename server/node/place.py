@@ -50,6 +50,8 @@ def choose_place(data_dir: Path) -> Place:
     """
     base = data_dir / "embedded"
     account = _account(base / "postgres")
+    if account.is_other:
+        _open_way(account, data_dir)
     if account.is_other and not _reaches(account, data_dir):
         elsewhere = Path("/var/tmp") / f"talkspurt-{_digest(data_dir)}"
         account = _account(elsewhere / "postgres")
@@ -88,6 +90,16 @@ def _account(cluster: Path) -> Account:
             continue
         return Account(found.pw_uid, found.pw_gid, True)
     raise ConfigError("DATABASE_URL", f"a value, because there is no account to drop to ({', '.join(UNPRIVILEGED)})")
+
+
+def _open_way(account: Account, data_dir: Path) -> None:
+    """Let the account pass through a data folder that is ours and closed (a fresh temporary one is 0700).
+
+    Only where that alone is missing, and only to pass: what is in it stays unlistable, and private by its own mode.
+    """
+    mode = data_dir.stat().st_mode
+    if data_dir.stat().st_uid == os.geteuid() and not mode & 0o1 and _reaches(account, data_dir.parent):
+        data_dir.chmod(stat.S_IMODE(mode) | 0o011)
 
 
 def _reaches(account: Account, path: Path) -> bool:
