@@ -32,7 +32,7 @@ VARIABLES: tuple[str, ...] = (
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_API_URL",
-    "STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER",
+    "STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER", "TALKSPURT_SPANISH_STT",
     "PACER_LEAD_MS", "PACER_CHUNK_MS", "JOURNAL",
     "LOG_LEVEL", "LOG_FORMAT",
 )  # fmt: skip
@@ -180,16 +180,19 @@ class TwilioConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderConfig:
-    """Names that replace the agent's own providers in every call; empty leaves the agent's choice."""
+    """`stt`, `llm`, `tts` replace the agent's own providers in every call; empty leaves the agent's choice."""
 
     stt: str = ""
     llm: str = ""
     tts: str = ""
+    spanish_stt: str = ""  # folder of the Spanish weights, whose licence the operator must accept (docs/offline.md)
 
     def __post_init__(self) -> None:
         for variable, name in (("STT_PROVIDER", self.stt), ("LLM_PROVIDER", self.llm), ("TTS_PROVIDER", self.tts)):
             if name and not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name):
                 raise ConfigError(variable, "the name of a provider, or nothing for the agent's own", name)
+        if self.spanish_stt and not Path(self.spanish_stt).is_dir():
+            raise ConfigError("TALKSPURT_SPANISH_STT", "a folder of Spanish weights", self.spanish_stt)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ProviderConfig:
@@ -197,6 +200,7 @@ class ProviderConfig:
             "stt": ("STT_PROVIDER", _text),
             "llm": ("LLM_PROVIDER", _text),
             "tts": ("TTS_PROVIDER", _text),
+            "spanish_stt": ("TALKSPURT_SPANISH_STT", _text),
         }
         return cls(**_read(env, fields))
 

@@ -79,6 +79,7 @@ def test_production_is_read_whole() -> None:
         ({"TWILIO_AUTH_TOKEN_NEXT": "x"}, "TWILIO_AUTH_TOKEN_NEXT"),
         ({"TWILIO_API_URL": "api.twilio.com"}, "TWILIO_API_URL"),
         ({"STT_PROVIDER": "No Such"}, "STT_PROVIDER"),
+        ({"TALKSPURT_SPANISH_STT": "/does/not/exist"}, "TALKSPURT_SPANISH_STT"),
         ({"PACER_LEAD_MS": "59"}, "PACER_LEAD_MS"),
         ({"PACER_LEAD_MS": "1001"}, "PACER_LEAD_MS"),
         ({"PACER_CHUNK_MS": "50"}, "PACER_CHUNK_MS"),

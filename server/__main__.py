@@ -1,0 +1,87 @@
+"""The command `talkspurt` (= `python -m server`).
+
+    serve     run until SIGTERM or SIGINT
+    migrate   apply schema.sql and end
+    doctor    say what is configured and what is wrong, one line each
+
+Exit status: 0, 1 for what went wrong while running, 2 for a wrong configuration or usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import Sequence
+
+import asyncpg
+
+from server.agent.importer import AgentFileError
+from server.config import Config, shared_file
+from server.errors import ConfigError
+from server.node.embedded import EmbeddedServers
+from server.node.place import EmbeddedError
+from server.store.postgres import Postgres, PostgresUnavailable
+
+OPEN_FILES = 65_536
+"""What a process asks for, as far as its hard limit goes; the usual soft limit of 1024 is about 200 calls."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="talkspurt", description="Answers phone calls with an AI agent.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("serve", help="run the server until SIGTERM or SIGINT")
+    commands.add_parser("migrate", help="apply schema.sql to the database and end")
+    commands.add_parser("doctor", help="say what is configured and what is wrong, one line each")
+    command = parser.parse_args(argv).command
+    if command == "doctor":
+        from server.node import doctor
+
+        return doctor.run(os.environ)
+    try:
+        config = Config.from_env(os.environ)
+        return _migrate(config) if command == "migrate" else _serve(config)
+    except (ConfigError, AgentFileError) as error:
+        print(f"talkspurt: {error}", file=sys.stderr)
+        return 2
+    except (EmbeddedError, PostgresUnavailable, asyncpg.PostgresError, OSError) as error:
+        print(f"talkspurt: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(config: Config) -> int:
+    # The other commands must work where a provider or an extension is broken.
+    from server.app import serve
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return serve(config)
+
+
+def _migrate(config: Config) -> int:
+    url = config.store.database_url
+    servers = None if url else EmbeddedServers.start(config.store.data_dir, valkey=False)
+    try:
+        asyncio.run(_apply(url or (servers.database_url if servers else "")))
+    finally:
+        if servers is not None:
+            servers.stop()
+    print("schema applied")
+    return 0
+
+
+async def _apply(url: str) -> None:
+    postgres = await Postgres.open(url)
+    try:
+        await postgres.apply_schema(shared_file("schema.sql").read_text())
+    finally:
+        await postgres.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

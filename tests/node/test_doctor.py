@@ -1,0 +1,160 @@
+"""`talkspurt doctor` and the command line: every check says what is wrong with what it looks at, and nothing secret."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from server.__main__ import main
+from server.config import VARIABLES
+from server.node import doctor
+from server.node.embedded import EmbeddedServers, holder
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = ["extensions", "speech", "configuration", "data folder", "agents", "open files", "address", "postgres", "redis"]
+
+
+@pytest.fixture
+def env(embedded: EmbeddedServers, database_url: str) -> Iterator[dict[str, str]]:
+    folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
+    yield {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": embedded.redis_url,
+        "DATA_DIR": str(folder),
+        "AGENTS_DIR": str(ROOT / "agents"),
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+    }
+    shutil.rmtree(folder)
+
+
+def examine(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str, str]]]:
+    status = doctor.run(env)
+    lines = capsys.readouterr().out.splitlines()
+    return status, {line[7:21].strip(): (line[:6].strip(), line[22:]) for line in lines}
+
+
+def test_all_is_well(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = examine(env, capsys)
+    assert list(found) == NAMES
+    assert {verdict for verdict, _ in found.values()} == {"ok"}, found
+    assert status == 0
+    assert "clinic_en (en-US)" in found["agents"][1] and "instruction set" in found["extensions"][1]
+    assert found["postgres"][1].endswith("schema applied")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("configuration", {"PORT": "x"}, "PORT: expected a whole number"),
+        ("data folder", {"DATA_DIR": "/proc/nothing"}, "/proc"),
+        ("agents", {"AGENTS_DIR": "/tmp"}, "no *.yaml"),
+        ("open files", {"MAX_CALLS": "5000"}, "expected 20256 for MAX_CALLS=5000"),
+        ("postgres", {"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x"}, "check DATABASE_URL"),
+        ("redis", {"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "check REDIS_URL"),
+        ("address", {"HOST": "192.0.2.1"}, "192.0.2.1:0 cannot be used"),
+    ],
+)
+def test_one_thing_is_wrong(
+    env: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    changes: dict[str, str],
+    says: str,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (1024, 4096))
+    status, found = examine(env | changes, capsys)
+    assert status == 1
+    assert [one for one, (verdict, _) in found.items() if verdict == "WRONG"] == [name], found
+    assert says in found[name][1] and "hunter2" not in str(found)
+
+
+def test_a_wrong_agent_is_named(env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("colour: red")
+    _, found = examine(env | {"AGENTS_DIR": str(tmp_path)}, capsys)
+    assert found["agents"][1].startswith("bad.yaml: colour: unknown setting")
+
+
+def test_a_port_that_somebody_else_has(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # It takes connections and says nothing: not one of ours.
+        _, found = examine(env | {"PORT": str(taken.getsockname()[1])}, capsys)
+    assert found["address"][0] == "WRONG" and "set HOST or PORT" in found["address"][1]
+
+
+def test_a_running_server_keeps_its_port_and_its_servers(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], embedded: EmbeddedServers
+) -> None:
+    del env["DATABASE_URL"], env["REDIS_URL"]
+    data_dir = embedded.place.base.parent
+    assert holder(data_dir) == os.getpid()
+    status, found = examine(env | {"DATA_DIR": str(data_dir)}, capsys)
+    assert status == 0, found
+    assert found["postgres"][1].startswith(f"embedded in process {os.getpid()}, PostgreSQL 18")
+    assert found["redis"][1].startswith(f"embedded in process {os.getpid()}, answers")
+    assert embedded.dead() == []
+
+
+@pytest.mark.slow
+def test_migrate_and_doctor_start_embedded_servers_of_their_own(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name in ("DATA_DIR", "AGENTS_DIR", "PORT"):
+        monkeypatch.setenv(name, env[name])
+    assert main(["doctor"]) == 0
+    assert "schema not applied yet" in capsys.readouterr().out
+    assert main(["migrate"]) == 0
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "schema applied\n" in out and "schema not applied" not in out
+    assert holder(Path(env["DATA_DIR"])) is None
+
+
+def test_migrate_on_a_database_of_its_own(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def drop() -> None:
+        connection = await asyncpg.connect(env["DATABASE_URL"])
+        await connection.execute("DROP TABLE turn, transcript_segment, call")
+        await connection.close()
+
+    asyncio.run(drop())
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert main(["migrate"]) == 0
+    assert main(["migrate"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "status", "says"),
+    [
+        ([], {}, 2, "usage: talkspurt"),
+        (["dance"], {}, 2, "invalid choice"),
+        (["serve"], {"PORT": "x"}, 2, "talkspurt: PORT: expected a whole number, got 'x'"),
+        (["migrate"], {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, 1, "talkspurt: no connection"),
+    ],
+)
+def test_exit_status(arguments: list[str], changes: dict[str, str], status: int, says: str, tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-m", "server", *arguments],
+        cwd=ROOT,
+        env=clean | {"DATA_DIR": str(tmp_path)} | changes,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in done.stderr and "Traceback" not in done.stderr
