@@ -34,6 +34,9 @@ call_id: contextvars.ContextVar[str] = contextvars.ContextVar("call_id", default
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "call_id"}
 _KEYS = frozenset({"time", "level", "logger", "message", "call_id", "error"})
 
+_UNPRINTABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What formatting a record may raise: wrong arguments, or a __str__ that fails. It must not end the call."""
+
 _PHONE = re.compile(r"(?<![\w+])\+([1-9]\d{6,14})(?!\d)")
 _CARD = re.compile(r"(?<![\w.+-])(?:\d[ -]?){12,18}\d(?![\w-])")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
@@ -102,7 +105,7 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._text_line(record) if self._is_text else self._json_line(record)
-        except Exception:  # noqa: BLE001  a record that cannot be shown must not end the call that wrote it
+        except _UNPRINTABLE:
             line = f'{{"level":"error","logger":"server.logs","message":"unprintable record of {record.name}"}}'
         try:
             self._queue.put_nowait(line)
@@ -113,6 +116,9 @@ class Handler(logging.Handler):
         """`text` redacted, without known secrets, bounded."""
         if len(text) > LINE_MAX_CHARS:
             text = f"{text[:LINE_MAX_CHARS]}… ({len(text)} characters)"
+        if not text.isascii():
+            # A lone surrogate has no form in UTF-8.
+            text = text.encode("utf-8", "replace").decode()
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, "***")

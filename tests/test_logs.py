@@ -160,6 +160,11 @@ def test_an_unprintable_record_is_reported() -> None:
     assert json.loads(line)["message"] == "unprintable record of tests.logs"
 
 
+def test_a_lone_surrogate_costs_one_character() -> None:
+    (line,) = lines_of(write=lambda: logger.info("a\ud800b", extra={"text": "ñ\udfff"}))
+    assert (json.loads(line)["message"], json.loads(line)["text"]) == ("a?b", "ñ?")
+
+
 class StuckSink(io.StringIO):
     def __init__(self) -> None:
         super().__init__()

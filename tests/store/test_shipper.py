@@ -157,7 +157,7 @@ def test_an_outage_loses_nothing(tmp_path: Path, database_url: str) -> None:
 class LosesCommits(Postgres):
     """A database whose reply to every second COMMIT is lost."""
 
-    __slots__ = ("count",)
+    count: int
 
     @asynccontextmanager
     async def transaction(self, limit_s: float = 2.0) -> AsyncIterator[Connection]:

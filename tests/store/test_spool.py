@@ -54,7 +54,7 @@ def test_a_burst_is_committed_in_groups_of_64(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     for seq in range(150):
         spool._queue.put((seq + 1, b"x"))
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < 150:
         batch, _, _ = spool._next_group()
         sizes.append(len(batch))
@@ -105,7 +105,7 @@ def test_the_reader_stops_at_what_is_durable_and_can_go_back(spool: Spool) -> No
     assert [r.seq for r in backlog.read(100)] == [5, 6, 7, 8, 9, 10]
 
 
-def fail_commits(monkeypatch: pytest.MonkeyPatch, times: int, *, after_write: bool = False) -> None:
+def fail_commits(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let the next `times` fdatasync calls of the process fail, as a dying disk does (EIO)."""
     left = [times]
     real = os.fdatasync
