@@ -23,6 +23,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -97,17 +98,12 @@ class EmbeddedServers:
             lock, left = _lock(data_dir)
         except OSError as error:
             raise ConfigError("DATA_DIR", f"a folder that we can write ({error.strerror})", str(data_dir)) from error
-        try:
+        with ExitStack() as undo:
+            undo.callback(lock.close)
             _end_left(left)
-            servers = cls(choose_place(data_dir), lock)
-        except BaseException:
-            lock.close()
-            raise
-        try:
+            servers = undo.enter_context(cls(choose_place(data_dir), lock))
             servers._run(postgres, valkey)
-        except BaseException:
-            servers.stop()
-            raise
+            undo.pop_all()
         return servers
 
     @property
@@ -197,9 +193,10 @@ class EmbeddedServers:
             )  # fmt: skip
             try:
                 code = child.wait(START_DEADLINE_S)
-            except BaseException:
+            except subprocess.TimeoutExpired:
+                raise EmbeddedError(f"initdb took more than {START_DEADLINE_S:.0f} s") from None
+            finally:
                 end_child(child, ())
-                raise
         if code:
             raise EmbeddedError(f"initdb ended with {code}: {self._log_end('initdb')}")
         fresh.rename(folder)
