@@ -314,6 +314,25 @@ def test_bodies_have_bounds() -> None:
     assert len(desk.told) == 1
 
 
+def test_a_body_that_stops_coming_is_no_call() -> None:
+    """Answered by the HTTP adapter: an apology here would go to nobody and leave the connection without an answer."""
+    desk = Desk(HangUp())
+
+    async def run() -> None:
+        async with http_server(routes_of(desk), body_ms=50) as client:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+            head = f"POST /twilio/voice HTTP/1.1\r\nhost: x\r\ncontent-type: {FORM_TYPE['content-type']}\r\n"
+            writer.write(f"{head}content-length: 100\r\n\r\nCallSid=".encode())
+            async with asyncio.timeout(5):
+                answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            writer.close()
+            await writer.wait_closed()
+
+    uvloop.run(run())
+    assert desk.told == []
+
+
 @pytest.mark.parametrize(
     ("given", "number"),
     [

@@ -17,10 +17,10 @@ from tests.support.edge_server import EchoRouter
 
 
 @asynccontextmanager
-async def http_server(routes: Sequence[BaseRoute]) -> AsyncIterator[httpx.AsyncClient]:
+async def http_server(routes: Sequence[BaseRoute], *, body_ms: int = 10_000) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server that has `routes`; connections are not kept, as in production."""
     metrics = Metrics()
-    limits = EdgeLimits(connections_per_s=10_000.0)
+    limits = EdgeLimits(connections_per_s=10_000.0, body_ms=body_ms)
     adapter = HttpAdapter(build_app(routes), limits, metrics)
     await adapter.start()
     door = FrontDoor(EchoRouter(), adapter, limits, metrics=metrics)
