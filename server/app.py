@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -83,12 +82,11 @@ def serve(config: Config) -> int:
         handler.stop()
 
 
-def offline_providers() -> ProviderSet:
+def offline_providers(spanish_stt: Path | None) -> ProviderSet:
     """What a process has without any account."""
-    spanish = os.environ.get("TALKSPURT_SPANISH_STT")
     transcribers = (
         MoonshineTranscriber(),
-        MoonshineTranscriber.spanish(Path(spanish) if spanish else None),
+        MoonshineTranscriber.spanish(spanish_stt),
         ScriptedTranscriber(),
     )
     return ProviderSet(
@@ -105,7 +103,8 @@ class _Process:
         self._redis_url = redis_url
         self._clock = SystemClock()
         self._metrics = Metrics()
-        self._providers = offline_providers()
+        spanish = config.providers.spanish_stt
+        self._providers = offline_providers(Path(spanish) if spanish else None)
         self._clips = Clips()
         self._stop = asyncio.Event()
         self._signals = 0
@@ -318,7 +317,6 @@ async def _apply_schema(postgres: Postgres) -> None:
 async def _wait_shipped(shipper: Shipper) -> None:
     try:
         async with asyncio.timeout(SHIP_AT_EXIT_S):
-            while shipper.age_s > 0:
-                await asyncio.sleep(0.05)
+            await shipper.wait_shipped()
     except TimeoutError:
         log.warning("facts stay in the spool", extra={"event": "spool_left"})

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from server.call.session import CallFacts, CallSession
 from server.errors import RemoteWireError
 from server.logs import bind_call
-from server.wire.event import StreamConnected, StreamStarted, Wire
+from server.wire.event import Ignored, StreamConnected, StreamStarted, Wire
 
 log = logging.getLogger(__name__)
 
@@ -168,5 +168,5 @@ class StreamEntry:
             return
         if isinstance(event, StreamStarted):
             self._started.set_result(event)
-        elif not isinstance(event, StreamConnected):
+        elif not isinstance(event, StreamConnected | Ignored):
             self._started.set_exception(RemoteWireError(f"{type(event).__name__} before start"))

@@ -37,7 +37,7 @@ class Journal:
         self._file: BinaryIO | None = None
         if path is not None:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._file = path.open("ab", buffering=65536)
             except OSError:
                 self.failed = True

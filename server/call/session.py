@@ -58,6 +58,8 @@ TTS_FIRST_MS, TTS_IDLE_MS, TTS_TOTAL_MS = 3000, 1500, 60_000
 LAST_WORDS_MS = 3000
 # After the carrier took our hang-up the stream normally ends by itself.
 STOP_WAIT_MS = 2000
+# Utterances in a row that the recogniser may fail on before the call is without ears.
+MAX_REFUSED = 3
 # Events that one step may cause in a row; more is a loop of ours.
 MAX_CASCADE = 1000
 
@@ -364,16 +366,33 @@ class CallSession:
             except TimeoutError:
                 raise ProviderTimeout("connect", OPEN_TRANSCRIBER_MS, provider=transcriber.name) from None
             self.uplink.attach(stt)
-            async for one in stt:
-                if isinstance(one, Final):
-                    self.dispatch(ev.TranscriptFinal(one.utterance_no, one.text, one.confidence))
-                    self._final_came.set()
-                else:
-                    self.dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
+            await self._listen(stt)
         except ProviderError as error:
             log.warning("recogniser failed: %s", error, extra={"event": "provider_failed"})
             self.dispatch(ev.TranscriberFailed(str(error)))
             self._final_came.set()
+
+    async def _listen(self, stt: TranscriptStream) -> None:
+        """Take transcripts until the stream ends. One refused utterance is not the end; several in a row are."""
+        events = aiter(stt)
+        refused = 0
+        while True:
+            try:
+                one = await anext(events)
+            except StopAsyncIteration:
+                return
+            except ProviderError as error:
+                refused += 1
+                if not error.retryable or refused >= MAX_REFUSED:
+                    raise
+                log.warning("an utterance was not recognised: %s", error, extra={"event": "provider_failed"})
+                continue
+            refused = 0
+            if isinstance(one, Final):
+                self.dispatch(ev.TranscriptFinal(one.utterance_no, one.text, one.confidence))
+                self._final_came.set()
+            else:
+                self.dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
 
     async def _reply(self, reply_no: int) -> None:
         model = self._providers.model
