@@ -23,6 +23,8 @@ cdef extern from "kernel_table.h" nogil:
         void (*level_peak)(const int16_t*, Py_ssize_t, int64_t*, int32_t*) noexcept nogil
         void (*mix_q15)(int16_t*, const int16_t*, Py_ssize_t, int32_t) noexcept nogil
         void (*gain_ramp)(int16_t*, Py_ssize_t, int32_t, int32_t) noexcept nogil
+        Py_ssize_t (*base64_decode)(const uint8_t*, Py_ssize_t, uint8_t*) noexcept nogil
+        void (*base64_encode)(const uint8_t*, Py_ssize_t, uint8_t*) noexcept nogil
 
 # Never NULL once audio_native.dispatch is imported; changes only in set_isa, under the GIL.
 cdef const kernel_table* kernels

@@ -8,6 +8,8 @@
 #define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define STORE256(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), (v))
 
+#include "kernel_base64_avx2.h"
+
 /* Sixteen codes: the nibbles index tables of step and base, one multiply joins them. The last block overlaps the one
  * before it, so n >= 16 needs no scalar tail. */
 
@@ -251,6 +253,7 @@ AVX2 static void gain_ramp_avx2(int16_t *dst, ptrdiff_t n, int32_t from_q15, int
 static const kernel_table KERNEL_AVX2 = {
     "avx2",           pcmu_to_s16_avx2,   pcma_to_s16_avx2,   s16_to_pcmu_avx2, s16_to_pcma_avx2, fir_row_avx2,   interleave2_avx2,
     interleave3_avx2, deinterleave2_avx2, deinterleave3_avx2, level_peak_avx2,  mix_q15_avx2,     gain_ramp_avx2,
+    base64_decode_avx2, base64_encode_avx2,
 };
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef TALKSPURT_KERNEL_C_H
 #define TALKSPURT_KERNEL_C_H
 
+#include "kernel_base64.h"
 #include "kernel_table.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -183,6 +184,7 @@ static void gain_ramp_c(int16_t *dst, ptrdiff_t n, int32_t from_q15, int32_t ste
 static const kernel_table KERNEL_C = {
     "c",           pcmu_to_s16_c, pcma_to_s16_c,   s16_to_pcmu_c,   s16_to_pcma_c, fir_row_c,   interleave2_c,
     interleave3_c, deinterleave2_c, deinterleave3_c, level_peak_c,    mix_q15_c,     gain_ramp_c,
+    base64_decode_c, base64_encode_c,
 };
 
 #endif

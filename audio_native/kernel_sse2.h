@@ -124,6 +124,7 @@ static void mix_q15_sse2(int16_t *dst, const int16_t *src, ptrdiff_t n, int32_t 
 static const kernel_table KERNEL_SSE2 = {
     "sse2",        pcmu_to_s16_c,      pcma_to_s16_c,   s16_to_pcmu_c,   s16_to_pcma_c, fir_row_sse2, interleave2_sse2,
     interleave3_c, deinterleave2_sse2, deinterleave3_c, level_peak_sse2, mix_q15_sse2,  gain_ramp_c,
+    base64_decode_c, base64_encode_c,
 };
 
 #endif

@@ -45,6 +45,14 @@ typedef struct {
 
     /* dst[i] = (dst[i] * g) >> 15 with g = (from * 2^15 + i * step) >> 15, both 0 to 32768 at every i < n. */
     void (*gain_ramp)(int16_t *dst, ptrdiff_t n, int32_t from_q15, int32_t step_q30);
+
+    /* Strict base64: n letters to at most n / 4 * 3 bytes; returns how many, or -1 (dst then undefined) for any byte
+     * outside the alphabet, misplaced padding or a length that is no multiple of four. dst needs room for what the
+     * padding leaves, not more. */
+    ptrdiff_t (*base64_decode)(const uint8_t *src, ptrdiff_t n, uint8_t *dst);
+
+    /* n bytes to (n + 2) / 3 * 4 letters. */
+    void (*base64_encode)(const uint8_t *src, ptrdiff_t n, uint8_t *dst);
 } kernel_table;
 
 #endif

@@ -7,94 +7,27 @@ goes to the complete parser (server/wire), which hands in the texts of the form 
 """
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
-# Any of the four tables has this bit for a byte outside the alphabet; no sum of good entries can reach it.
+from audio_native.dispatch cimport kernels
+
+cdef extern from "media.h" nogil:
+    # Whether n bytes are the same; n is known to be short, so this is cheaper than a call of memcmp.
+    bint text_is(const uint8_t* text, const uint8_t* expected, Py_ssize_t n)
+
 cdef enum:
-    BAD = 0x01000000
     # 10^18 fits in 64 bits; a longer number is left to the complete parser.
     MAX_DIGITS = 18
 
-cdef uint32_t _first[256]
-cdef uint32_t _second[256]
-cdef uint32_t _third[256]
-cdef uint32_t _fourth[256]
-cdef uint8_t _alphabet[64]
-
-
-cdef void _make_tables() noexcept:
-    cdef bytes letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    cdef int i
-    for i in range(256):
-        _first[i] = _second[i] = _third[i] = _fourth[i] = BAD
-    for i in range(64):
-        _alphabet[i] = letters[i]
-        _first[_alphabet[i]] = <uint32_t>i << 18
-        _second[_alphabet[i]] = <uint32_t>i << 12
-        _third[_alphabet[i]] = <uint32_t>i << 6
-        _fourth[_alphabet[i]] = <uint32_t>i
-
-
-_make_tables()
-
 
 cdef Py_ssize_t b64_decode_c(const uint8_t* src, Py_ssize_t n, uint8_t* dst) noexcept nogil:
-    cdef Py_ssize_t i, out = 0, whole
-    cdef uint32_t word, seen = 0
-    if n & 3:
-        return -1
-    if n == 0:
-        return 0
-    # The last four may hold padding; all before them must not.
-    whole = n - 4
-    for i in range(0, whole, 4):
-        word = _first[src[i]] | _second[src[i + 1]] | _third[src[i + 2]] | _fourth[src[i + 3]]
-        seen |= word
-        dst[out] = <uint8_t>(word >> 16)
-        dst[out + 1] = <uint8_t>(word >> 8)
-        dst[out + 2] = <uint8_t>word
-        out += 3
-    word = _first[src[whole]] | _second[src[whole + 1]]
-    if src[n - 1] != 61:
-        word |= _third[src[n - 2]] | _fourth[src[n - 1]]
-        dst[out + 2] = <uint8_t>word
-        dst[out + 1] = <uint8_t>(word >> 8)
-        dst[out] = <uint8_t>(word >> 16)
-        out += 3
-    elif src[n - 2] != 61:
-        word |= _third[src[n - 2]]
-        dst[out + 1] = <uint8_t>(word >> 8)
-        dst[out] = <uint8_t>(word >> 16)
-        out += 2
-    else:
-        dst[out] = <uint8_t>(word >> 16)
-        out += 1
-    seen |= word
-    return -1 if seen & BAD else out
+    return kernels.base64_decode(src, n, dst)
 
 
 cdef Py_ssize_t b64_encode_c(const uint8_t* src, Py_ssize_t n, uint8_t* dst) noexcept nogil:
-    cdef Py_ssize_t i = 0, out = 0
-    cdef uint32_t word
-    while i + 3 <= n:
-        word = (<uint32_t>src[i] << 16) | (<uint32_t>src[i + 1] << 8) | src[i + 2]
-        dst[out] = _alphabet[word >> 18]
-        dst[out + 1] = _alphabet[(word >> 12) & 63]
-        dst[out + 2] = _alphabet[(word >> 6) & 63]
-        dst[out + 3] = _alphabet[word & 63]
-        i += 3
-        out += 4
-    if i == n:
-        return out
-    word = <uint32_t>src[i] << 16
-    if i + 1 < n:
-        word |= <uint32_t>src[i + 1] << 8
-    dst[out] = _alphabet[word >> 18]
-    dst[out + 1] = _alphabet[(word >> 12) & 63]
-    dst[out + 2] = _alphabet[(word >> 6) & 63] if i + 1 < n else 61
-    dst[out + 3] = 61
-    return out + 4
+    kernels.base64_encode(src, n, dst)
+    return (n + 2) // 3 * 4
 
 
 def b64decode(object text):
@@ -162,7 +95,7 @@ cdef class MediaWriter:
 cdef inline Py_ssize_t _literal(const uint8_t* text, Py_ssize_t left, bytes expected) noexcept:
     """Length of `expected` when `text` begins with it, else -1."""
     cdef Py_ssize_t n = PyBytes_GET_SIZE(expected)
-    if left < n or memcmp(text, PyBytes_AS_STRING(expected), n) != 0:
+    if left < n or not text_is(text, <const uint8_t*>PyBytes_AS_STRING(expected), n):
         return -1
     return n
 
@@ -236,7 +169,7 @@ cdef class MediaGrammar:
         if step < 0:
             return 0
         at += step
-        if at > end or memcmp(text + end, PyBytes_AS_STRING(self._tail), n - end) != 0:
+        if at > end or not text_is(text + end, <const uint8_t*>PyBytes_AS_STRING(self._tail), n - end):
             return 0
         out.payload = text + at
         out.payload_bytes = end - at

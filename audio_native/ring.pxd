@@ -7,15 +7,16 @@ cdef class Slab:
     cdef Py_ssize_t exports         # views that are out
 
 cdef class WireRing:
-    cdef Slab _slab
+    cdef uint8_t* _room             # where the next byte goes, inside _slab
+    cdef uint8_t* _limit            # end of _slab
+    cdef uint64_t _position         # of the next byte in the stream
     cdef Py_ssize_t _capacity       # bytes that are kept at least
-    cdef Py_ssize_t _at             # write offset in the slab
-    cdef uint64_t _base             # position of the slab's first byte
     cdef readonly uint64_t overruns
-    cdef uint64_t position_c(self) noexcept
+    cdef Slab _slab
+    # Append n bytes, n <= capacity; 0, or -1 with MemoryError set and nothing written.
+    cdef int append(self, const uint8_t* src, Py_ssize_t n) except -1
+    cdef void _use(self, Slab slab) noexcept
+    cdef int _make_room(self, Py_ssize_t n) except -1
     cdef uint64_t oldest_c(self) noexcept
-    # Where n more bytes may be written, n <= capacity; NULL with MemoryError set. Then call advance(n).
-    cdef uint8_t* reserve(self, Py_ssize_t n) except NULL
-    cdef void advance(self, Py_ssize_t n) noexcept
-    # First byte at `start`; valid until the next reserve. oldest_c() <= start <= position_c().
+    # First byte at `start`; valid until the next append. oldest_c() <= start <= _position.
     cdef const uint8_t* span(self, uint64_t start) noexcept

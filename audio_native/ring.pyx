@@ -7,7 +7,7 @@
 Invariants: `position` only grows; at least the last `capacity` bytes can be read; a view never changes and never
 expires: the slab lives as long as its last view.
 """
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memmove
@@ -52,44 +52,48 @@ cdef class WireRing:
             raise ValueError(f"capacity_bytes: expected 1 to 64 MiB, got {capacity_bytes}")
         self._capacity = capacity_bytes
         # Half as much again: the kept part moves once in capacity / 2 bytes, so that a byte is copied twice at most.
-        self._slab = Slab(capacity_bytes + capacity_bytes // 2 + 1)
-        self._at = 0
-        self._base = 0
+        self._use(Slab(capacity_bytes + capacity_bytes // 2 + 1))
+        self._position = 0
         self.overruns = 0
 
-    cdef uint64_t position_c(self) noexcept:
-        return self._base + <uint64_t>self._at
+    cdef void _use(self, Slab slab) noexcept:
+        self._slab = slab
+        self._room = slab.data
+        self._limit = slab.data + slab.size
 
     cdef uint64_t oldest_c(self) noexcept:
-        cdef uint64_t position = self._base + <uint64_t>self._at
         cdef uint64_t kept = <uint64_t>self._capacity
         # Older bytes may still lie in the slab; which ones must not depend on when it slid.
-        return position - kept if position > kept else 0
+        return self._position - kept if self._position > kept else 0
 
-    cdef uint8_t* reserve(self, Py_ssize_t n) except NULL:
-        cdef Py_ssize_t keep
-        cdef Slab old = self._slab
-        if self._at + n <= old.size:
-            return old.data + self._at
-        # After the write `capacity` bytes are kept: what comes counts.
-        keep = min(self._at, self._capacity)
-        if keep + n > old.size:
-            keep = old.size - n
+    cdef int append(self, const uint8_t* src, Py_ssize_t n) except -1:
+        if self._limit - self._room < n:
+            self._make_room(n)
+        memcpy(self._room, src, n)
+        self._room += n
+        self._position += <uint64_t>n
+        return 0
+
+    cdef int _make_room(self, Py_ssize_t n) except -1:
+        """Slide what will still be within `capacity` after n more bytes to the front; called before they are written.
+
+        Safety: at most capacity - n bytes stay, and n <= capacity, so that they and the new ones fit in any slab.
+        """
+        cdef Slab old = self._slab, new
+        cdef Py_ssize_t keep = min(self._room - old.data, self._capacity - n)
+        cdef const uint8_t* kept = self._room - keep
         if old.exports:
-            # Safety: a view of the old slab stays valid and unchanged, because nobody writes there any more.
-            self._slab = Slab(old.size)
-            memcpy(self._slab.data, old.data + self._at - keep, keep)
+            # A view of the old slab stays valid and unchanged, because nobody writes there any more.
+            new = Slab(old.size)
+            memcpy(new.data, kept, keep)
+            self._use(new)
         else:
-            memmove(old.data, old.data + self._at - keep, keep)
-        self._base += <uint64_t>(self._at - keep)
-        self._at = keep
-        return self._slab.data + self._at
-
-    cdef void advance(self, Py_ssize_t n) noexcept:
-        self._at += n
+            memmove(old.data, kept, keep)
+        self._room = self._slab.data + keep
+        return 0
 
     cdef const uint8_t* span(self, uint64_t start) noexcept:
-        return self._slab.data + <Py_ssize_t>(start - self._base)
+        return self._room - <Py_ssize_t>(self._position - start)
 
     @property
     def capacity(self):
@@ -97,7 +101,7 @@ cdef class WireRing:
 
     @property
     def position(self):
-        return self.position_c()
+        return self._position
 
     @property
     def oldest(self):
@@ -106,19 +110,12 @@ cdef class WireRing:
     def write(self, object data):
         """Append bytes-like `data`; of more than `capacity` bytes only the end is kept. Returns its length."""
         cdef Py_buffer src
-        cdef Py_ssize_t n, skipped
+        cdef Py_ssize_t skipped
         PyObject_GetBuffer(data, &src, PyBUF_SIMPLE)
         try:
             skipped = max(0, src.len - self._capacity)
-            n = src.len - skipped
-            if skipped:
-                self._base += <uint64_t>(self._at + skipped)
-                self._at = 0
-                if self._slab.exports:
-                    self._slab = Slab(self._slab.size)
-            if n:
-                memcpy(self.reserve(n), <const uint8_t*>src.buf + skipped, n)
-                self.advance(n)
+            self._position += <uint64_t>skipped
+            self.append(<const uint8_t*>src.buf + skipped, src.len - skipped)
             return src.len
         finally:
             PyBuffer_Release(&src)
@@ -130,9 +127,10 @@ cdef class WireRing:
             ValueError: stop is ahead of what was written, or before start.
             BufferError: start is older than `oldest`; counted in `overruns`.
         """
-        if stop > self.position_c() or start > stop:
-            raise ValueError(f"expected start <= stop <= {self.position_c()}, got {start}, {stop}")
+        if stop > self._position or start > stop:
+            raise ValueError(f"expected start <= stop <= {self._position}, got {start}, {stop}")
         if start < self.oldest_c():
             self.overruns += self.oldest_c() - start
             raise BufferError(f"{start} is gone, oldest is {self.oldest_c()}")
-        return memoryview(self._slab)[start - self._base:stop - self._base]
+        cdef Py_ssize_t at = self.span(start) - self._slab.data
+        return memoryview(self._slab)[at:at + <Py_ssize_t>(stop - start)]

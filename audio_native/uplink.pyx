@@ -1,9 +1,10 @@
 """A call's way in: one native call for each message of the carrier.
 
-    message ─► MediaGrammar.scan ─► order by chunk ─► base64 into the ring ─► level ─► speech ─► flags
-                    │ no match                             (wire bytes)          └ s16 in a scratch of all calls
-                    ▼
-               F_SLOW: the complete parser, then feed_payload
+    message ─► MediaGrammar.scan ─► base64 ─► order by chunk ─► level ─► speech ─► flags
+                    │ no match       │ bad         │              └ s16 in a scratch of all calls
+                    ▼                ▼             └► ring (wire bytes)
+            F_SLOW: the complete   F_BAD
+            parser, feed_payload
 
 The ring keeps what came over the wire; linear samples exist only in a scratch that all calls of the process share,
 so a call's hot state is a few cache lines. Recogniser audio is made when it is taken, a hundred milliseconds at once.
@@ -25,6 +26,9 @@ from audio_native.ring cimport WireRing
 
 from audio_native.fir import RATES
 from audio_native.resample import Resampler
+
+cdef extern from "uplink.h" nogil:
+    void fetch_ahead(const void* at, int lines)
 
 F_AUDIO = 1
 F_ONSET = 2
@@ -54,10 +58,29 @@ cdef enum:
     SLOTS_MAX = 16
     MESSAGE_MAX = 65536
     GAP_MAX_MS = 10000
+    # Timestamps ahead of the samples by more than the window of reordering, with no chunk missing: the carrier sent
+    # nothing in silence. Less than that is jitter of the carrier's clock.
+    PAUSE_MIN_MS = 60
+    # Timestamps that far behind began anew.
+    BEHIND_MAX_MS = 1000
+    # A chunk number that far ahead of messages which still come in order belongs to no message of this stream.
+    AHEAD_MAX = 1000
+    # Chunk numbers further back are not late: numbering began anew, when RESTART of them come in a row.
+    BEHIND_MAX = 64
+    RESTART = 5
+    # A year, and far below what overflows when multiplied by the rate.
+    TIMESTAMP_MAX_MS = 40000000000
+    # Input samples before a span that settle every filter; a multiple of each ratio's group (2, 3 and 6).
+    WARM_SAMPLES = 240
 
 # Shared by all calls of the process: written and read within one call of feed, under the GIL.
 cdef int16_t _scratch[PIECE + 64]
 cdef uint8_t _coded[MESSAGE_MAX]
+
+# PIECE samples of each codec, by its number; A-law has no zero, 0xD5 is the least it can say.
+cdef uint8_t _silence[4][PIECE * 2]
+memset(_silence[PCMU], 0xFF, sizeof(_silence[PCMU]))
+memset(_silence[PCMA], 0xD5, sizeof(_silence[PCMA]))
 
 _CODECS = {"PCMU": PCMU, "PCMA": PCMA, "L16": L16, "S16": S16}
 
@@ -66,6 +89,16 @@ cdef inline void _swap16(const uint8_t* src, int16_t* dst, Py_ssize_t n) noexcep
     cdef Py_ssize_t i
     for i in range(n):
         dst[i] = <int16_t>(<uint16_t>((<uint16_t>src[2 * i] << 8) | src[2 * i + 1]))
+
+
+cdef bint _is_plain(const uint8_t* text, Py_ssize_t n) noexcept nogil:
+    """Whether JSON reads these bytes, found between two quotes, as one text of just these characters."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        # 34: the text ends before. 92: an escape, \/ for one. Others are no JSON, or not ASCII.
+        if text[i] == 34 or text[i] == 92 or text[i] < 32 or text[i] > 126:
+            return False
+    return True
 
 
 cdef class Uplink:
@@ -104,20 +137,23 @@ cdef class Uplink:
     cdef readonly int rate_hz, out_rate_hz
     cdef public bint is_wanted
     # media time and order
-    cdef uint64_t _next_chunk, _next_ms_x_rate
+    cdef uint64_t _next_chunk       # 0: nothing has been stored yet
+    cdef int64_t _origin            # of the carrier's time: position_samples * 1000 - timestamp_ms * rate_hz
+    cdef int64_t _last_ms
     cdef list _held
-    cdef int _slots
+    cdef int _slots, _strays
+    cdef uint64_t _last_stray
     cdef Py_ssize_t _last_samples
     cdef uint64_t _taken, _chunk_bytes
-    # frames
-    cdef int16_t _frame[FRAME_MAX]
+    # talkspurts, in samples
     cdef Py_ssize_t _frame_samples, _framed
     cdef double _gate, _floor, _power
-    # talkspurts, in samples
     cdef uint64_t _judged, _run_from, _onset, _voiced_end
     cdef int64_t _onset_need, _hangover, _confirm, _voiced
-    cdef bint _in_speech, _confirmed
+    cdef bint _in_speech, _confirmed, _is_filling, _is_over
     cdef readonly uint64_t frames, duplicates, late, reordered, bad, gap_samples, overruns
+    # Last, because frames that fill the detector's exactly never touch it.
+    cdef int16_t _frame[FRAME_MAX]
 
     def __init__(
         self, *, grammar, str codec, int rate_hz=8000, str out="s16", int out_rate_hz=16000, detector=None,
@@ -189,24 +225,21 @@ cdef class Uplink:
     cdef int _feed(self, const uint8_t* text, Py_ssize_t n) except -1:
         cdef media_fields found
         cdef Py_ssize_t size
-        cdef uint8_t* room
-        if self._grammar is None or n > MESSAGE_MAX or not self._grammar.scan(text, n, &found):
+        if self._grammar is None:
             return SLOW
-        if found.chunk == self._next_chunk and not self._held:
-            # In order, as nearly always: decoded where it stays.
-            size = found.payload_bytes // 4 * 3
-            if size <= self._ring._capacity and size > 0:
-                room = self._ring.reserve(size)
-                size = b64_decode_c(found.payload, found.payload_bytes, room)
-                if size <= 0 or size % self._width:
-                    self.bad += 1
-                    return BAD
-                return self._append(room, size, found.chunk, found.timestamp_ms)
+        fetch_ahead(<void*>self, 6)
+        fetch_ahead(<void*>self._grammar, 2)
+        fetch_ahead(<void*>self._ring, 2)
+        if n > MESSAGE_MAX or not self._grammar.scan(text, n, &found):
+            return SLOW
+        fetch_ahead(self._ring._room, 3)
         size = b64_decode_c(found.payload, found.payload_bytes, _coded)
-        if size <= 0 or size % self._width:
-            self.bad += 1
-            return BAD
-        return self._order(_coded, size, found.chunk, found.timestamp_ms)
+        if size > 0 and size % self._width == 0:
+            return self._order(_coded, size, found.chunk, found.timestamp_ms)
+        if size < 0 and not _is_plain(found.payload, found.payload_bytes):
+            return SLOW
+        self.bad += 1
+        return BAD
 
     def feed_payload(self, bytes payload not None, uint64_t chunk, uint64_t timestamp_ms):
         """Take a payload that the complete parser decoded. Returns flags, never F_SLOW."""
@@ -217,21 +250,42 @@ cdef class Uplink:
         return self._order(<const uint8_t*>PyBytes_AS_STRING(payload), size, chunk, timestamp_ms)
 
     def flush(self):
-        """The stream is over: take what was held for a missing message. Returns flags."""
-        return self._release(0)
+        """The stream is over: take what was held for a missing message, end the talkspurt, let the filter ring out
+        into the next `take`. Returns flags."""
+        cdef int flags = self._release(0)
+        self._is_over = True
+        if self._in_speech:
+            self._in_speech = False
+            self._voiced = 0
+            flags |= OFFSET
+        return flags
 
     # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     cdef int _order(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
-        """Put one payload where its chunk number says; `coded` need not be in the ring."""
+        """Put one payload where its chunk number says."""
+        if chunk == self._next_chunk and not self._held:
+            self._strays = 0
+            return self._store(coded, size, chunk, timestamp_ms)
+        return self._reorder(coded, size, chunk, timestamp_ms)
+
+    cdef int _reorder(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        """The same for a message that is not simply the next one."""
         cdef int flags
-        if self._next_chunk == 0 or chunk == self._next_chunk:
-            flags = self._store(coded, size, chunk, timestamp_ms)
-            return flags | self._release(self._slots) if self._held else flags
+        if self._next_chunk == 0 and not self._held and (chunk == 1 or chunk > <uint64_t>self._slots + 1):
+            # Chunks count from 1; where the first one we see is no neighbour of it, the stream was there before us.
+            return self._store(coded, size, chunk, timestamp_ms)
         if chunk < self._next_chunk:
             # Its place in time has been filled: by itself, or by silence when it was given up.
             self.duplicates += 1
-            return 0
+            return self._restart(coded, size, chunk, timestamp_ms) if self._next_chunk - chunk > BEHIND_MAX else 0
+        self._strays = 0
+        if chunk == self._next_chunk:
+            flags = self._store(coded, size, chunk, timestamp_ms) | self._release(self._slots)
+            while self._held and self._held[len(self._held) - 1][0] > self._next_chunk + AHEAD_MAX:
+                self._held.pop()
+                self.bad += 1
+            return flags
         for one in self._held:
             if one[0] == chunk:
                 self.duplicates += 1
@@ -239,6 +293,17 @@ cdef class Uplink:
         self._held.append((chunk, timestamp_ms, PyBytes_FromStringAndSize(<const char*>coded, size)))
         self._held.sort()
         return self._release(self._slots)
+
+    cdef int _restart(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        """Far too low a number: dropped, until RESTART in a row say that the carrier counts anew."""
+        self._strays = self._strays + 1 if chunk == self._last_stray + 1 else 1
+        self._last_stray = chunk
+        if self._strays < RESTART:
+            return 0
+        self._strays = 0
+        self._held.clear()
+        self._anchor(timestamp_ms)
+        return self._store(coded, size, chunk, timestamp_ms)
 
     cdef int _release(self, Py_ssize_t may_hold) except -1:
         """Store what is next in order; when more than `may_hold` wait, what is missing is given up."""
@@ -250,63 +315,67 @@ cdef class Uplink:
                 self.reordered += 1
             elif len(self._held) <= may_hold:
                 break
-            else:
+            elif self._next_chunk:
                 self.late += chunk - self._next_chunk
-                flags |= self._fill(chunk, timestamp_ms)
             del self._held[0]
             flags |= self._store(
                 <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), chunk, timestamp_ms
             )
         return flags
 
-    cdef int _fill(self, uint64_t chunk, uint64_t timestamp_ms) except -1:
-        """Silence for the chunks before `chunk`, so that media time goes on as the caller's did."""
-        cdef int64_t missing = <int64_t>(timestamp_ms * <uint64_t>self.rate_hz) - <int64_t>self._next_ms_x_rate
-        cdef int64_t most = <int64_t>GAP_MAX_MS * self.rate_hz // 1000
-        cdef Py_ssize_t piece
-        cdef int flags = 0
-        missing = missing // 1000 if missing > 0 else 0
-        if missing == 0:
-            # Timestamps that do not tell: as many samples as the last message had.
-            missing = <int64_t>min(chunk - self._next_chunk, <uint64_t>10_000) * self._last_samples
-        missing = min(missing, most)
-        self.gap_samples += <uint64_t>missing
-        memset(_coded, 0xFF if self._codec == PCMU else 0xD5 if self._codec == PCMA else 0, PIECE * self._width)
-        while missing > 0:
-            piece = <Py_ssize_t>min(missing, PIECE)
-            memcpy(self._ring.reserve(piece * self._width), _coded, piece * self._width)
-            flags |= self._take_in(piece)
-            missing -= piece
-        return flags
+    # ── media time ────────────────────────────────────────────────────────────────────────────────────────────
+
+    cdef inline void _anchor(self, uint64_t timestamp_ms) noexcept:
+        """The carrier's time and ours agree now."""
+        self._origin = <int64_t>(self._position() * 1000) - <int64_t>timestamp_ms * self.rate_hz
+
+    cdef inline uint64_t _position(self) noexcept:
+        return self._ring._position >> (self._width - 1)
 
     cdef int _store(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
-        cdef Py_ssize_t at = 0, piece
+        """The next payload in order: silence for what is missing before it, then itself."""
+        cdef int64_t ahead
         cdef int flags = 0
-        while at < size:
-            piece = min(size - at, PIECE * self._width, self._ring._capacity // self._width * self._width)
-            memcpy(self._ring.reserve(piece), coded + at, piece)
-            flags |= self._take_in(piece // self._width)
-            at += piece
-        self._count(size, chunk, timestamp_ms)
-        return flags
-
-    cdef int _append(self, uint8_t* room, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1:
-        """The payload lies in the ring already."""
-        cdef Py_ssize_t left = size // self._width, piece
-        cdef int flags = 0
-        while left > 0:
-            piece = min(left, PIECE)
-            flags |= self._take_in(piece)
-            left -= piece
-        self._count(size, chunk, timestamp_ms)
-        return flags
-
-    cdef inline void _count(self, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) noexcept:
+        if timestamp_ms > TIMESTAMP_MAX_MS:
+            timestamp_ms = <uint64_t>self._last_ms
+        if self._next_chunk == 0:
+            self._anchor(timestamp_ms)
+        # In thousandths of a sample, so that frames which are no whole milliseconds do not drift.
+        ahead = <int64_t>timestamp_ms * self.rate_hz + self._origin - <int64_t>(self._position() * 1000)
+        if chunk != self._next_chunk or ahead > <int64_t>PAUSE_MIN_MS * self.rate_hz or (
+            ahead < -<int64_t>BEHIND_MAX_MS * self.rate_hz
+        ):
+            flags = self._bridge(ahead, chunk, timestamp_ms)
+        flags |= self._take_in(coded, size // self._width)
         self.frames += 1
         self._next_chunk = chunk + 1
         self._last_samples = size // self._width
-        # In ms times Hz, so that frames which are no whole milliseconds do not drift.
-        self._next_ms_x_rate = timestamp_ms * <uint64_t>self.rate_hz + <uint64_t>self._last_samples * 1000
+        self._last_ms = <int64_t>timestamp_ms
+        return flags
+
+    cdef int _bridge(self, int64_t ahead, uint64_t chunk, uint64_t timestamp_ms) except -1:
+        """Silence up to the payload that is stored next, so that media time goes on as the caller's did."""
+        cdef int64_t most = <int64_t>GAP_MAX_MS * self.rate_hz // 1000, missing = 0
+        cdef int flags = 0
+        cdef Py_ssize_t piece
+        if self._next_chunk and chunk > self._next_chunk and <int64_t>timestamp_ms <= self._last_ms:
+            # Timestamps that do not tell: as many samples as the last message had.
+            missing = <int64_t>min(chunk - self._next_chunk, <uint64_t>10_000) * self._last_samples
+        elif ahead > 0:
+            missing = ahead // 1000
+        missing = min(missing, most)
+        self.gap_samples += <uint64_t>missing
+        self._is_filling = True
+        while missing > 0:
+            piece = <Py_ssize_t>min(missing, PIECE)
+            flags |= self._take_in(_silence[self._codec], piece)
+            missing -= piece
+        self._is_filling = False
+        ahead = <int64_t>timestamp_ms * self.rate_hz + self._origin - <int64_t>(self._position() * 1000)
+        if ahead >= 1000 or ahead < -<int64_t>BEHIND_MAX_MS * self.rate_hz:
+            # More was missing than we fill, or their time began anew: from here on they agree again.
+            self._anchor(timestamp_ms)
+        return flags
 
     # ── samples ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -320,28 +389,40 @@ cdef class Uplink:
         else:
             memcpy(dst, src, n * 2)
 
-    cdef int _take_in(self, Py_ssize_t n) except -1:
-        """`n` samples (at most PIECE) lie at the ring's write position: count them, listen to them."""
-        cdef uint64_t start = self._ring.position_c()
+    cdef int _take_in(self, const uint8_t* coded, Py_ssize_t n) except -1:
+        """The next `n` samples of the stream: listen to them, keep them."""
+        cdef Py_ssize_t piece
         cdef int flags = 0
-        cdef Py_ssize_t at = 0, part
-        self._ring.advance(n * self._width)
-        # Safety: n <= PIECE, and kernels may write up to 64 bytes past the end, which the scratch has.
-        self._decode(self._ring.span(start), _scratch, n)
-        while at < n:
-            if self._framed == 0 and n - at >= self._frame_samples:
-                flags |= self._judge(_scratch + at)
-                at += self._frame_samples
-                continue
-            part = min(n - at, self._frame_samples - self._framed)
-            memcpy(self._frame + self._framed, _scratch + at, part * 2)
-            self._framed += part
-            at += part
-            if self._framed == self._frame_samples:
-                self._framed = 0
-                flags |= self._judge(self._frame)
-        if self.is_wanted and self._ring.position_c() - self._taken >= self._chunk_bytes:
+        while n > 0:
+            piece = min(n, PIECE)
+            # Safety: piece <= PIECE, the room of the scratch.
+            self._decode(coded, _scratch, piece)
+            flags |= self._listen(_scratch, piece)
+            # Last: the ring's memory is the coldest, and nothing waits for a store.
+            self._ring.append(coded, piece * self._width)
+            coded += piece * self._width
+            n -= piece
+        if self.is_wanted and self._ring._position - self._taken >= self._chunk_bytes:
             flags |= AUDIO
+        return flags
+
+    cdef int _listen(self, const int16_t* samples, Py_ssize_t n) except -1:
+        """Cut `n` samples into frames of the detector, whatever the carrier's are."""
+        cdef Py_ssize_t part
+        cdef int flags = 0
+        while n > 0:
+            if self._framed == 0 and n >= self._frame_samples:
+                part = self._frame_samples
+                flags |= self._judge(samples)
+            else:
+                part = min(n, self._frame_samples - self._framed)
+                memcpy(self._frame + self._framed, samples, part * 2)
+                self._framed += part
+                if self._framed == self._frame_samples:
+                    self._framed = 0
+                    flags |= self._judge(self._frame)
+            samples += part
+            n -= part
         return flags
 
     cdef int _judge(self, const int16_t* frame) except -1:
@@ -351,9 +432,11 @@ cdef class Uplink:
         cdef bint voiced = False
         kernels.level_peak(frame, self._frame_samples, &energy, &peak)
         self._power = <double>energy / <double>self._frame_samples
-        # Noise is the quietest there has been lately: down at once, up by about 1 dB a second.
+        # Noise is the quietest there has been lately: down at once, up by about 1 dB a second. Not so low that it
+        # could not matter, so that it is soon back after digital silence; and silence that we filled in says nothing.
         if self._power < self._floor:
-            self._floor = self._power if self._power > 1.0 else 1.0
+            if not self._is_filling:
+                self._floor = max(self._power, self._gate / 4.0)
         else:
             self._floor *= 1.0046
             if self._floor > 1.0e6:  # -30 dBFS: louder noise than this must not close the gate for speech
@@ -398,65 +481,89 @@ cdef class Uplink:
     def seek(self, uint64_t from_samples):
         """Let `take` go on from media time `from_samples`, or from the oldest audio that is kept.
 
-        The filter starts from silence there. Raises ValueError for a time that has not come.
+        Raises ValueError for a time that has not come.
         """
         cdef uint64_t start = from_samples * <uint64_t>self._width
-        if start > self._ring.position_c():
-            raise ValueError(f"expected at most {self.position_samples} samples, got {from_samples}")
+        if start > self._ring._position:
+            raise ValueError(f"expected at most {self._position()} samples, got {from_samples}")
         self._taken = max(start, self._ring.oldest_c())
         if self._fir is not None:
             self._fir.reset_c()
         elif self._resampler is not None:
             self._resampler.reset()
+        self._warm(self._taken, self._fir)
 
     def take(self):
         """Output audio since the last `take` or `seek`, as bytes; empty when there is none."""
-        cdef uint64_t position = self._ring.position_c()
+        cdef uint64_t position = self._ring._position
+        if self._fir is not None:
+            fetch_ahead(<void*>self._fir, 6)
         if self._taken < self._ring.oldest_c():
             self.overruns += (self._ring.oldest_c() - self._taken) // self._width
             self._taken = self._ring.oldest_c()
         audio = self._render(self._taken, position, self._fir, self._resampler)
         self._taken = position
+        if self._is_over:
+            self._is_over = False
+            if self._fir is not None:
+                return audio + self._fir.flush()
+            if self._resampler is not None:
+                return audio + self._resampler.flush()
         return audio
 
     def history(self, uint64_t from_samples, uint64_t to_samples):
         """Output audio of [from, to) in media samples, as far as it is kept; `take` is not affected.
 
+        Between rates of `Fir`, what `take` would have given for that span, bit by bit; the filter of other rates
+        starts from silence at `from`.
         Raises:
             ValueError: to is ahead of `position_samples`, or before from.
         """
         cdef uint64_t start = from_samples * <uint64_t>self._width, stop = to_samples * <uint64_t>self._width
-        if stop > self._ring.position_c() or start > stop:
-            raise ValueError(f"expected from <= to <= {self.position_samples}, got {from_samples}, {to_samples}")
+        if stop > self._ring._position or start > stop:
+            raise ValueError(f"expected from <= to <= {self._position()}, got {from_samples}, {to_samples}")
         start = min(max(start, self._ring.oldest_c()), stop)
         fir = None if self._fir is None else Fir(self.rate_hz, self.out_rate_hz)
         resampler = None if self._resampler is None else Resampler(self.rate_hz, self.out_rate_hz)
+        self._warm(start, fir)
         return self._render(start, stop, fir, resampler)
 
+    cdef _warm(self, uint64_t start, Fir fir):
+        """Let a new filter see what came before `start`, as far as it is kept."""
+        cdef uint64_t group = <uint64_t>(6 * self._width), before
+        if fir is not None and not self._out_wire:
+            before = min(start - self._ring.oldest_c(), <uint64_t>(WARM_SAMPLES * self._width)) // group * group
+            self._render(start - before, start, fir, None)
+
     cdef object _render(self, uint64_t start, uint64_t stop, Fir fir, object resampler):
-        cdef Py_ssize_t n = <Py_ssize_t>(stop - start) // self._width
+        cdef Py_ssize_t n = <Py_ssize_t>(stop - start) // self._width, piece
         cdef const uint8_t* src = self._ring.span(start)
+        cdef int16_t* dst
         if n == 0:
             return b""
         if self._out_wire:
             return PyBytes_FromStringAndSize(<const char*>src, n * self._width)
-        if fir is not None and n <= PIECE:
-            self._decode(src, _scratch, n)
-            out = PyBytes_FromStringAndSize(NULL, fir.out_samples(n) * 2)
+        if fir is None:
+            s16 = PyBytes_FromStringAndSize(NULL, n * 2)
+            self._decode(src, <int16_t*>PyBytes_AS_STRING(s16), n)
+            return s16 if resampler is None else resampler.process(s16)
+        fetch_ahead(src, <int>min(n * self._width // 64 + 1, 32))
+        out = PyBytes_FromStringAndSize(NULL, fir.out_samples(n) * 2)
+        dst = <int16_t*>PyBytes_AS_STRING(out)
+        while n > 0:
+            piece = min(n, PIECE)
+            self._decode(src, _scratch, piece)
             # Safety: out has exactly the room that process_c fills; the scratch is not touched by it.
-            fir.process_c(_scratch, n, <int16_t*>PyBytes_AS_STRING(out))
-            return out
-        s16 = PyBytes_FromStringAndSize(NULL, n * 2)
-        self._decode(src, <int16_t*>PyBytes_AS_STRING(s16), n)
-        if fir is not None:
-            return fir.process(s16)
-        return s16 if resampler is None else resampler.process(s16)
+            dst += fir.process_c(_scratch, piece, dst)
+            src += piece * self._width
+            n -= piece
+        return out
 
     # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def position_samples(self):
-        return self._ring.position_c() // self._width
+        return self._position()
 
     @property
     def onset_samples(self):

@@ -1,0 +1,173 @@
+"""`python -m bench micro`: each native kernel beside the usual alternative, in one process.
+
+A figure is the median over rounds in which all variants take turns, in an order that rotates, so that a busy machine
+or a changing clock hits them alike: read the ratio first. The figures hold a call from Python and its loop on both
+sides. Instructions are counted by callgrind (no AVX-512 there), on demand because that takes a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from audio_native import dispatch
+
+BUDGETS = Path(__file__).parents[1] / "budgets.toml"
+PROMISED_CALLS = 1000
+
+Row = dict[str, Any]
+Variants = dict[str, Callable[[], float]]
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0: it ran, and with --check every budget held."""
+    parser = argparse.ArgumentParser(prog="bench micro", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as one JSON list")
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of each kernel (default: %(default)s)")
+    parser.add_argument("--kernel", default="", metavar="TEXT", help="only kernels whose name holds TEXT")
+    parser.add_argument("--instructions", action="store_true", help="count instructions by valgrind's callgrind")
+    parser.add_argument("--check", action="store_true", help=f"fail where a ceiling of {BUDGETS.name} is passed")
+    options = parser.parse_args(argv)
+    rows = measure(options.rounds, options.kernel)
+    if options.instructions:
+        from bench.micro.instructions import count
+
+        counted = count([row["kernel"] for row in rows])
+        for row in rows:
+            row["instructions"] = counted.get(row["kernel"])
+    show(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    broken = check(rows, tomllib.loads(BUDGETS.read_text())) if options.check else []
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+def measure(rounds: int, wanted: str = "") -> list[Row]:
+    """One row for each kernel and alternative: the fields of DESIGN 6, and `resampling` where that is a choice."""
+    rows: list[Row] = []
+    for kernel, resampling, make in sources():
+        if wanted in kernel:
+            times = in_turns(make(), rounds)
+            ours = times.pop("native")
+            for alternative, theirs in times.items():
+                rows.append(
+                    {
+                        "kernel": kernel,
+                        "isa": dispatch.ISA,
+                        "ns_native": round(ours, 1),
+                        "ns_alternative": round(theirs, 1),
+                        "alternative": alternative,
+                        "ratio": round(theirs / ours, 2),
+                        "instructions": None,
+                        "resampling": resampling,
+                    }
+                )
+    return rows
+
+
+def sources() -> list[tuple[str, bool | None, Callable[[], Variants]]]:
+    """(kernel, resampling, a maker of its variants); each variant runs once and answers ns a frame."""
+    from bench.micro import bench_kernels, bench_uplink
+
+    found: list[tuple[str, bool | None, Callable[[], Variants]]] = []
+    for case in bench_kernels.CASES:
+        ways = {"native": case.native, case.alternative: case.instead}
+        found.append((case.kernel, None, lambda ways=ways: timed(ways, bench_kernels.FRAMES)))
+    for kernel, ours, theirs in bench_uplink.parts():
+        ways = {"native": ours, **theirs}
+        found.append((kernel, None, lambda ways=ways: timed(ways, len(bench_uplink.PAYLOADS))))
+    for name, calls in (("hot", 1), (str(PROMISED_CALLS), PROMISED_CALLS)):
+        for resampling, makers in ((False, bench_uplink.WIRE_WAYS), (True, bench_uplink.RESAMPLED_WAYS)):
+            kernel = f"uplink_feed_{name}{'_resampled' if resampling else ''}"
+            found.append((kernel, resampling, lambda makers=makers, calls=calls: served(makers, calls)))
+    return found
+
+
+def timed(ways: dict[str, Callable[[], object]], frames: int) -> Variants:
+    def variant(run: Callable[[], object]) -> Callable[[], float]:
+        def once() -> float:
+            start = time.perf_counter_ns()
+            run()
+            return (time.perf_counter_ns() - start) / frames
+
+        return once
+
+    return {name: variant(run) for name, run in ways.items()}
+
+
+def served(makers: dict[str, Callable[[int], Any]], calls: int) -> Variants:
+    """Each variant serves its own `calls` calls; the messages are written before the clock starts."""
+    from bench.micro.bench_uplink import CHUNK_FRAMES, Calls
+
+    frames = CHUNK_FRAMES if calls > 1 else 250
+
+    def variant(make: Callable[[int], Any]) -> Callable[[], float]:
+        own = Calls(make, calls)
+
+        def once() -> float:
+            total = 0
+            # One message of each call at a time, as they come: between two of a call lie those of all others.
+            for _ in range(frames if calls > 1 else 1):
+                prepared = own.prepare(1 if calls > 1 else frames)
+                start = time.perf_counter_ns()
+                own.turn(prepared)
+                total += time.perf_counter_ns() - start
+            return total / (frames * calls)
+
+        return once
+
+    return {name: variant(make) for name, make in makers.items()}
+
+
+def in_turns(variants: Variants, rounds: int) -> dict[str, float]:
+    """Median ns of each variant over `rounds`, of which the first two do not count."""
+    names = list(variants)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(rounds + 2):
+            for at in range(len(names)):
+                name = names[(at + number) % len(names)]
+                taken[name].append(variants[name]())
+    finally:
+        if enabled:
+            gc.enable()
+    return {name: statistics.median(values[2:]) for name, values in taken.items()}
+
+
+def check(rows: list[Row], budgets: dict[str, Any]) -> list[str]:
+    """What is broken of `budgets`: `ratio` floors by kernel, `instructions` ceilings by kernel and instruction set."""
+    broken = []
+    for row in rows:
+        kernel = row["kernel"]
+        floor = budgets["ratio"].get(kernel, {}).get(row["alternative"])
+        if floor is not None and row["ratio"] < floor:
+            broken.append(f"{kernel}: {row['ratio']} times {row['alternative']}, expected at least {floor}")
+        ceiling = budgets["instructions"].get(kernel, {}).get(row["isa"])
+        if ceiling is not None and row["instructions"] is not None and row["instructions"] > ceiling:
+            broken.append(f"{kernel}: {row['instructions']} instructions, expected at most {ceiling}")
+    return broken
+
+
+def show(rows: list[Row]) -> None:
+    print(f"20 ms frames, {platform.machine()}, kernels for {dispatch.ISA}, Python {platform.python_version()}")
+    print("uplink_feed: no voice detector on either side; _1000 serves that many calls in rotation\n")
+    print(f"{'kernel':<28}{'ns':>8}{'instead':>10}{'ratio':>8}{'instr':>8}  alternative")
+    for row in rows:
+        counted = "" if row["instructions"] is None else row["instructions"]
+        print(
+            f"{row['kernel']:<28}{row['ns_native']:>8.0f}{row['ns_alternative']:>10.0f}{row['ratio']:>8.1f}"
+            f"{counted:>8}  {row['alternative']}"
+        )

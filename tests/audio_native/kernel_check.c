@@ -85,6 +85,26 @@ static int check(const kernel_table *k, ptrdiff_t n)
         k->gain_ramp(a, n, gain, step), gain_ramp_c(b, n, gain, step);
         bad |= differ(k->name, "gain_ramp", n, a, b, 2 * u);
     }
+    /* The text of n bytes, there and back; then with one byte of it replaced by every other. */
+    const ptrdiff_t letters = (n + 2) / 3 * 4;
+    uint8_t *text_k = room((size_t)letters), *text_c = room((size_t)letters);
+    k->base64_encode(code, n, text_k), base64_encode_c(code, n, text_c);
+    bad |= differ(k->name, "base64_encode", n, text_k, text_c, (size_t)letters);
+    if (k->base64_decode(text_k, letters, code_k) != n)
+        bad |= fprintf(stderr, "%s base64_decode refuses n=%td\n", k->name, n) > 0;
+    bad |= differ(k->name, "base64_decode", n, code_k, code, u);
+    for (int byte = 0; byte < 256 && n; byte++) {
+        const ptrdiff_t at = (n * 7 + byte) % letters;
+        const uint8_t kept = text_k[at];
+        uint8_t *wide_k = room((size_t)(letters / 4 * 3)), *wide_c = room((size_t)(letters / 4 * 3));
+        text_k[at] = (uint8_t)byte;
+        const ptrdiff_t size_k = k->base64_decode(text_k, letters, wide_k);
+        const ptrdiff_t size_c = base64_decode_c(text_k, letters, wide_c);
+        bad |= size_k != size_c || (size_k > 0 && differ(k->name, "base64_decode", n, wide_k, wide_c, (size_t)size_k));
+        text_k[at] = kept;
+        free(wide_k), free(wide_c);
+    }
+    free(text_k), free(text_c);
     void *all[] = {code, code_k, code_c, x, y, z, out_k, out_c, plane, row_k, row_c, a, b, c};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
