@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.clock": set(),
     "server.queues": {"server.errors"},
     "server.metrics": set(),
-    "server.logs": set(),
+    "server.logs": {"server.config"},
     "server.config": {"server.errors"},
     "server.agent": PURE,
     "server.wire": PURE | {"server.agent"},

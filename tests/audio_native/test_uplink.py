@@ -105,15 +105,28 @@ def test_gap_is_bounded_and_timestamps_that_do_not_tell_are_not_believed() -> No
     assert uplink.gap_samples == 2 * FRAME
 
 
-@pytest.mark.parametrize("payload", ["", "A", "fn5", "fn5?", "fn5+\\n", "=AAA"])
+@pytest.mark.parametrize("payload", ["", "A", "fn5", "fn5?", "=AAA"])
 def test_bad_payload_is_counted_and_dropped(payload: str) -> None:
     uplink = make()
     uplink.feed(message(1))
-    flags = uplink.feed(message(2).replace(base64.b64encode(frame(2)), payload.encode()))
-    assert flags in (F_BAD, F_SLOW)
-    assert uplink.position_samples == FRAME
+    assert uplink.feed(message(2).replace(base64.b64encode(frame(2)), payload.encode())) == F_BAD
+    assert (uplink.bad, uplink.position_samples) == (1, FRAME)
     uplink.feed(message(2))
     assert uplink.position_samples == 2 * FRAME
+
+
+@pytest.mark.parametrize("payload", ["fn5+\\n", "fn5\\/", 'fn5+","codec":"PCMU'])
+def test_escapes_and_further_keys_are_left_to_the_parser(payload: str) -> None:
+    uplink = make()
+    uplink.feed(message(1))
+    assert uplink.feed(message(2).replace(base64.b64encode(frame(2)), payload.encode())) == F_SLOW
+    assert uplink.bad == 0
+
+
+def test_half_a_sample_in_a_message_is_bad() -> None:
+    uplink = make(codec="L16")
+    assert uplink.feed(message(1, b"abc")) == F_BAD
+    assert (uplink.bad, uplink.position_samples) == (1, 0)
 
 
 def test_other_messages_take_the_slow_path() -> None:
