@@ -84,8 +84,8 @@ def _judge_turn(record: TurnRecord, since: float, until: float, talk: Talk) -> T
 
 def _call_problems(planned: PlannedCall, call: Call, caller: ScriptedCaller, talk: Talk) -> list[str]:
     problems = []
-    wanted = {"agent": "rest", "caller": "caller"}[planned.ends_by]
-    if call.ended_by != wanted:
+    wanted = {"agent": ("rest",), "caller": ("caller",), "either": ("rest", "caller")}[planned.ends_by]
+    if call.ended_by not in wanted:
         problems.append(f"the call was ended by {call.ended_by or 'nobody'}, expected {planned.ends_by}")
     if caller.first_heard_ms is None:
         problems.append("the agent was never heard")

@@ -21,7 +21,7 @@ CALLER_RATE_PERCENT = 80
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """`ends_by`: caller or agent (a hang-up by REST). `expect_heard`: texts that the agent must say in the call."""
+    """`ends_by`: caller, agent (a hang-up by REST) or either. `expect_heard`: what the agent must say."""
 
     name: str
     title: str
@@ -52,7 +52,9 @@ def load_heldout() -> list[PlannedCall]:
     calls = []
     for one in data["calls"]:
         title = f"held out: {one['name']} (synthesised: SVOX Pico, {CALLER_LANGUAGE})"
-        calls.append(_call({"title": title, **one}, tuple(_synthesised(turn, one) for turn in one["turns"])))
+        calls.append(
+            _call({"title": title, "ends_by": "either", **one}, tuple(_synthesised(turn, one) for turn in one["turns"]))
+        )
     return calls
 
 

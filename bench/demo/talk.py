@@ -58,8 +58,6 @@ class TalkReader:
 
     def _take(self, line: dict[str, Any]) -> None:
         event = line.get("event")
-        if not line.get("call_id"):
-            return  # of the process, not of a call
         if event == "segment":
             segment = Segment(
                 line["speaker"],
@@ -76,7 +74,11 @@ class TalkReader:
             self.talk.turns.append(line)
         elif event == "call_ended":
             self.talk.ended = line
-        elif event in ("call_failed", "provider_failed", "bad_stream") or line.get("level") == "error":
+        elif str(line.get("logger", "")).startswith("server.call") and _is_failure(line):
             text = str(line.get("message") or line.get("msg") or line)
             self.talk.failures.append(text)
             self._show(f"          server: {text}")
+
+
+def _is_failure(line: dict[str, Any]) -> bool:
+    return line.get("event") in ("call_failed", "provider_failed", "bad_stream") or line.get("level") == "error"
