@@ -34,7 +34,9 @@ class WebRtcDetector:
 
     def __init__(self, mode: int = 2, rate_hz: int = 8000, frame_ms: int = 20) -> None:
         if mode not in (0, 1, 2, 3) or rate_hz not in RATES_HZ or frame_ms not in FRAMES_MS:
-            raise ValueError(f"expected mode 0 to 3, one of {RATES_HZ} Hz, {FRAMES_MS} ms; got {mode, rate_hz, frame_ms}")
+            raise ValueError(
+                f"expected mode 0 to 3, one of {RATES_HZ} Hz, {FRAMES_MS} ms; got {mode, rate_hz, frame_ms}"
+            )
         self.mode = mode
         self.rate_hz = rate_hz
         self.frame_ms = frame_ms

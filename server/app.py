@@ -59,6 +59,8 @@ _Provider = TypeVar("_Provider")
 
 # How long running calls may take to end after SIGTERM; the second signal ends them at once.
 DRAIN_S = 60.0
+# How much of that a call gets whose stream was promised and has not come.
+RESERVED_DRAIN_S = 3.0
 SHIP_AT_EXIT_S = 3.0
 
 
@@ -221,9 +223,13 @@ class _Process:
         """New calls hear busy; running ones end by themselves, at the deadline, or at the second signal."""
         plane.is_draining = True
         log.info("draining %d calls", plane.active, extra={"event": "draining"})
+        began_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(DRAIN_S):
-                while plane.taken and not calls_over.is_set():
+                while not calls_over.is_set():
+                    waited_s = asyncio.get_running_loop().time() - began_s
+                    if not plane.active and (not plane.taken or waited_s > RESERVED_DRAIN_S):
+                        return
                     await asyncio.sleep(0.1)
         except TimeoutError:
             log.warning("%d calls are ended", plane.active, extra={"event": "drain_deadline"})

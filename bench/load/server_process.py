@@ -104,6 +104,10 @@ class ServerProcess:
     def returncode(self) -> int | None:
         return self._process.returncode
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def usage(self) -> Usage:
         """What it has used until now. Raises ServerFailed when it is gone."""
         try:

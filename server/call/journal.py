@@ -31,7 +31,10 @@ class Journal:
 
     __slots__ = ("_file", "_left_bytes", "failed")
 
-    def __init__(self, path: Path | None, call_id: str, settings: AgentSettings, rate_hz: int) -> None:
+    def __init__(
+        self, path: Path | None, call_id: str, settings: AgentSettings, rate_hz: int, *, resumed: bool = False
+    ) -> None:
+        """`resumed`: a second stream of the call goes on in the same file."""
         self.failed = False
         self._left_bytes = MAX_BYTES
         self._file: BinaryIO | None = None
@@ -41,8 +44,9 @@ class Journal:
                 self._file = path.open("ab", buffering=65536)
             except OSError:
                 self.failed = True
-        head = {"journal": VERSION, "call_id": call_id, "rate_hz": rate_hz, "settings": settings.as_dict()}
-        self._line(orjson.dumps(head))
+        if not resumed:
+            head = {"journal": VERSION, "call_id": call_id, "rate_hz": rate_hz, "settings": settings.as_dict()}
+            self._line(orjson.dumps(head))
 
     def write(self, now_ns: int, event: ev.Event, actions: Sequence[ev.Action]) -> None:
         if self._file is not None:

@@ -16,7 +16,7 @@ import secrets
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from server.agent.settings import AgentSettings, Channel
@@ -41,6 +41,7 @@ STREAM_SILENCE_NS = 2_000_000_000
 WATCH_S = 0.25
 # A call whose stream breaks more often than this is given up (RELIABILITY row 2).
 MAX_RESUMES = 3
+PUT_AWAY_S = 5.0
 MAX_KNOWN_CALLS = 10_000
 MAX_PINNED_VERSIONS = 256
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
@@ -70,6 +71,7 @@ class _Known:
     conversation: Conversation | None = None
     end_reason: str = ""
     resumes: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class CallPlane:
@@ -174,7 +176,15 @@ class CallPlane:
     async def resume(self, carrier_call_id: str) -> Reserved | None:
         """A second stream for a call whose first one broke; None when it ended on purpose or too often broke."""
         known = self._known.get(carrier_call_id)
-        if known is None or known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
+        if known is None or self.is_draining:
+            return None
+        try:
+            # The carrier may ask before we have put the first stream away.
+            async with asyncio.timeout(PUT_AWAY_S):
+                await known.ended.wait()
+        except TimeoutError:
+            return None
+        if known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
             return None
         known.resumes += 1
         return await self._issue(known.facts)
@@ -225,6 +235,7 @@ class CallPlane:
         if known is not None:
             known.end_reason = session.end_reason
             known.conversation = session.conversation if session.end_reason == "media_lost" else None
+            known.ended.set()
 
     def _make_session(
         self,
@@ -244,6 +255,7 @@ class CallPlane:
         conversation, resumed = None, known is not None and known.resumes > 0
         if known is not None and resumed:
             conversation, known.conversation, known.end_reason = known.conversation, None, ""
+            known.ended.clear()
         return CallSession(
             services=self._services,
             providers=self._providers_for(settings),

@@ -56,6 +56,8 @@ LLM_FIRST_MS, LLM_IDLE_MS, LLM_TOTAL_MS = 4000, 1500, 30_000
 TTS_FIRST_MS, TTS_IDLE_MS, TTS_TOTAL_MS = 3000, 1500, 60_000
 # The words that were on their way when the caller hung up still belong to the transcript.
 LAST_WORDS_MS = 3000
+# A caller whose line broke is waiting for a second stream; that comes first.
+LAST_WORDS_BROKEN_MS = 300
 # After the carrier took our hang-up the stream normally ends by itself.
 STOP_WAIT_MS = 2000
 # Utterances in a row that the recogniser may fail on before the call is without ears.
@@ -138,7 +140,7 @@ class CallSession:
         self._final_came = asyncio.Event()
         self._group = asyncio.TaskGroup()
         path = services.journal_dir / f"{facts.call_id}.jsonl" if services.journal_dir else None
-        self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz)
+        self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz, resumed=self._resumed)
         self.downlink = Downlink(
             wire=wire,
             fmt=fmt,
@@ -204,7 +206,8 @@ class CallSession:
             self._ended.set()
 
     async def _last_words(self) -> None:
-        limit_ns = self._services.clock.now_ns() + LAST_WORDS_MS * 1_000_000
+        wait_ms = LAST_WORDS_BROKEN_MS if self.end_reason == "media_lost" else LAST_WORDS_MS
+        limit_ns = self._services.clock.now_ns() + wait_ms * 1_000_000
         while self.conversation.is_awaiting_final() and self._stt is not None:
             left_s = (limit_ns - self._services.clock.now_ns()) / 1e9
             if left_s <= 0:
