@@ -16,10 +16,13 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from audio_native import dispatch
+from bench.micro import bench_kernels, bench_uplink
+from bench.micro.bench_uplink import CHUNK_FRAMES, Calls, Way
 
 BUDGETS = Path(__file__).parents[1] / "budgets.toml"
 PROMISED_CALLS = 1000
@@ -78,19 +81,17 @@ def measure(rounds: int, wanted: str = "") -> list[Row]:
 
 def sources() -> list[tuple[str, bool | None, Callable[[], Variants]]]:
     """(kernel, resampling, a maker of its variants); each variant runs once and answers ns a frame."""
-    from bench.micro import bench_kernels, bench_uplink
-
     found: list[tuple[str, bool | None, Callable[[], Variants]]] = []
     for case in bench_kernels.CASES:
         ways = {"native": case.native, case.alternative: case.instead}
-        found.append((case.kernel, None, lambda ways=ways: timed(ways, bench_kernels.FRAMES)))
+        found.append((case.kernel, None, partial(timed, ways, bench_kernels.FRAMES)))
     for kernel, ours, theirs in bench_uplink.parts():
         ways = {"native": ours, **theirs}
-        found.append((kernel, None, lambda ways=ways: timed(ways, len(bench_uplink.PAYLOADS))))
+        found.append((kernel, None, partial(timed, ways, len(bench_uplink.PAYLOADS))))
     for name, calls in (("hot", 1), (str(PROMISED_CALLS), PROMISED_CALLS)):
-        for resampling, makers in ((False, bench_uplink.WIRE_WAYS), (True, bench_uplink.RESAMPLED_WAYS)):
+        for resampling, serving in ((False, bench_uplink.WIRE_WAYS), (True, bench_uplink.RESAMPLED_WAYS)):
             kernel = f"uplink_feed_{name}{'_resampled' if resampling else ''}"
-            found.append((kernel, resampling, lambda makers=makers, calls=calls: served(makers, calls)))
+            found.append((kernel, resampling, partial(served, serving, calls)))
     return found
 
 
@@ -106,28 +107,26 @@ def timed(ways: dict[str, Callable[[], object]], frames: int) -> Variants:
     return {name: variant(run) for name, run in ways.items()}
 
 
-def served(makers: dict[str, Callable[[int], Any]], calls: int) -> Variants:
+def served(ways: dict[str, Way], calls: int) -> Variants:
     """Each variant serves its own `calls` calls; the messages are written before the clock starts."""
-    from bench.micro.bench_uplink import CHUNK_FRAMES, Calls
+    turns, frames = (CHUNK_FRAMES, 1) if calls > 1 else (1, 50 * CHUNK_FRAMES)
 
-    frames = CHUNK_FRAMES if calls > 1 else 250
-
-    def variant(make: Callable[[int], Any]) -> Callable[[], float]:
-        own = Calls(make, calls)
+    def variant(way: Way) -> Callable[[], float]:
+        own = Calls(way, calls)
 
         def once() -> float:
             total = 0
-            # One message of each call at a time, as they come: between two of a call lie those of all others.
-            for _ in range(frames if calls > 1 else 1):
-                prepared = own.prepare(1 if calls > 1 else frames)
+            # One message of each call in a turn: between two of a call lie those of all others, as in life.
+            for _ in range(turns):
+                messages = own.prepare(frames)
                 start = time.perf_counter_ns()
-                own.turn(prepared)
+                own.serve(messages)
                 total += time.perf_counter_ns() - start
-            return total / (frames * calls)
+            return total / (turns * frames * calls)
 
         return once
 
-    return {name: variant(make) for name, make in makers.items()}
+    return {name: variant(way) for name, way in ways.items()}
 
 
 def in_turns(variants: Variants, rounds: int) -> dict[str, float]:
