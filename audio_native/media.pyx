@@ -40,15 +40,19 @@ def b64decode(object text):
     Source: RFC 4648, section 4.
     """
     cdef Py_buffer src
-    cdef Py_ssize_t written
+    cdef Py_ssize_t size
+    cdef const uint8_t* at
     PyObject_GetBuffer(text, &src, PyBUF_SIMPLE)
     try:
-        out = PyBytes_FromStringAndSize(NULL, src.len // 4 * 3)
-        # Safety: out has room for three bytes a group; it is seen by nobody until it is filled.
-        written = b64_decode_c(<const uint8_t*>src.buf, src.len, <uint8_t*>PyBytes_AS_STRING(out))
-        if written < 0:
+        at = <const uint8_t*>src.buf
+        size = src.len // 4 * 3
+        if size:
+            size -= (at[src.len - 1] == 61) + (at[src.len - 1] == 61 and at[src.len - 2] == 61)
+        out = PyBytes_FromStringAndSize(NULL, size)
+        # Safety: out has room for three bytes a group but for the padding; nobody sees it until it is filled.
+        if b64_decode_c(at, src.len, <uint8_t*>PyBytes_AS_STRING(out)) != size:
             raise ValueError(f"expected strict base64, got {src.len} bytes that are not")
-        return out if written == PyBytes_GET_SIZE(out) else out[:written]
+        return out
     finally:
         PyBuffer_Release(&src)
 

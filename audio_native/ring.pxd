@@ -5,6 +5,7 @@ cdef class Slab:
     cdef uint8_t* data
     cdef Py_ssize_t size
     cdef Py_ssize_t exports         # views that are out
+    cdef Py_ssize_t shown_at, shown # span of the next view, set by the ring
 
 cdef class WireRing:
     cdef uint8_t* _room             # where the next byte goes, inside _slab

@@ -9,6 +9,7 @@ expires: the slab lives as long as its last view.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memmove
 
@@ -18,21 +19,21 @@ cdef enum:
 
 
 cdef class Slab:
-    """Memory with a count of its views. Read-only from Python."""
+    """Memory with a count of its views. Read-only from Python, which sees the span that the ring last showed."""
 
     def __cinit__(self, Py_ssize_t size):
         self.data = <uint8_t*>PyMem_RawMalloc(size + SPARE_BYTES)
         if self.data == NULL:
             raise MemoryError(f"{size} bytes for a ring")
         self.size = size
-        self.exports = 0
+        self.exports = self.shown_at = self.shown = 0
 
     def __dealloc__(self):
         PyMem_RawFree(self.data)
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         # Raises BufferError for a writable view.
-        PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
+        PyBuffer_FillInfo(view, self, self.data + self.shown_at, self.shown, 1, flags)
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer* view):
@@ -132,5 +133,6 @@ cdef class WireRing:
         if start < self.oldest_c():
             self.overruns += self.oldest_c() - start
             raise BufferError(f"{start} is gone, oldest is {self.oldest_c()}")
-        cdef Py_ssize_t at = self.span(start) - self._slab.data
-        return memoryview(self._slab)[at:at + <Py_ssize_t>(stop - start)]
+        self._slab.shown_at = self.span(start) - self._slab.data
+        self._slab.shown = <Py_ssize_t>(stop - start)
+        return PyMemoryView_FromObject(self._slab)

@@ -530,7 +530,9 @@ cdef class Uplink:
 
     cdef _warm(self, uint64_t start, Fir fir):
         """Let a new filter see what came before `start`, as far as it is kept."""
-        cdef uint64_t group = <uint64_t>(6 * self._width), before
+        # Filters that give fewer samples work on groups; they must begin with a whole one.
+        cdef uint64_t group = <uint64_t>(self._width if self.out_rate_hz % self.rate_hz == 0 else 6 * self._width)
+        cdef uint64_t before
         if fir is not None and not self._out_wire:
             before = min(start - self._ring.oldest_c(), <uint64_t>(WARM_SAMPLES * self._width)) // group * group
             self._render(start - before, start, fir, None)
