@@ -43,6 +43,7 @@ from server.clock import Clock
 from server.dialogue import event as ev
 from server.dialogue.conversation import Conversation
 from server.errors import RemoteWireError
+from server.logs import bind_call
 from server.metrics import Metrics
 from server.store.fact import CallEnded, SegmentFact, TurnFact
 from server.store.spool import Spool
@@ -284,22 +285,27 @@ class CallSession:
             return
         self._is_stepping = True
         try:
-            for _ in range(MAX_CASCADE):
-                if not self._events:
-                    return
-                one = self._events.popleft()
-                now_ns = self._services.clock.now_ns()
-                actions = self.conversation.step(one, now_ns)
-                self._journal.write(now_ns, one, actions)
-                for action in actions:
-                    self._do(action)
-            raise RuntimeError(f"more than {MAX_CASCADE} events in a row")
+            # Events come from socket callbacks and timers too, which run outside the call's context.
+            with bind_call(self.facts.call_id):
+                self._step_all()
         except Exception:
             log.exception("the conversation failed", extra={"event": "call_failed"})
             self._events.clear()
             self.end("error")
         finally:
             self._is_stepping = False
+
+    def _step_all(self) -> None:
+        for _ in range(MAX_CASCADE):
+            if not self._events:
+                return
+            one = self._events.popleft()
+            now_ns = self._services.clock.now_ns()
+            actions = self.conversation.step(one, now_ns)
+            self._journal.write(now_ns, one, actions)
+            for action in actions:
+                self._do(action)
+        raise RuntimeError(f"more than {MAX_CASCADE} events in a row")
 
     def _do(self, action: ev.Action) -> None:
         match action:

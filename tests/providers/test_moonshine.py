@@ -14,7 +14,7 @@ from providers.errors import ProviderRejected, ProviderUnavailable
 from providers.offline import moonshine, moonshine_model
 from providers.offline.decode_pool import DecodePool, Job, Part
 from providers.offline.moonshine import BYTES_PER_MS, MoonshineStream, MoonshineTranscriber
-from providers.offline.moonshine_model import Recogniser, Tokenizer, package_folder
+from providers.offline.moonshine_model import Recogniser, Tokenizer, brighten, package_folder
 from providers.offline.pico import PicoSynthesizer
 from tests.providers.conformance import next_final, say
 from tests.providers.sound import BECKETT, TWO_CITIES, reading, spoken, through_telephone, word_errors
@@ -297,3 +297,14 @@ def test_pool_is_closed_twice() -> None:
             stream._pool.submit(Job([], is_final=True, deliver=lambda result: None))
 
     asyncio.run(run())
+
+
+def test_only_telephone_audio_is_brightened() -> None:
+    chance = np.random.default_rng(1)
+    spectrum = np.fft.rfft(chance.normal(0, 0.1, 16_000))
+    at_hz = np.fft.rfftfreq(16_000, 1 / 16_000)
+    wideband = np.fft.irfft(spectrum, 16_000).astype(np.float32)
+    telephone = np.fft.irfft(np.where(at_hz < 3400, spectrum, 0), 16_000).astype(np.float32)
+    assert np.array_equal(brighten(wideband), wideband)
+    gain = np.abs(np.fft.rfft(brighten(telephone)))[[500, 1500, 3000, 3300]] / np.abs(spectrum[[500, 1500, 3000, 3300]])
+    assert gain == pytest.approx([1, 1, 10**0.3, 10**0.3], rel=0.01)
