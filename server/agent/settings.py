@@ -114,7 +114,6 @@ class AgentSettings:
 
     name: str = _text("agent", "shown to people", 80)
     language: str = _text("en-US", "BCP 47", 35)
-    time_zone: str = _text("UTC", "IANA name", 60)
     prompt: str = _text("", "operator's instructions to the model", 20000)
     stt: SttSettings = field(default_factory=SttSettings)
     llm: LlmSettings = field(default_factory=LlmSettings)
