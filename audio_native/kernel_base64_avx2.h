@@ -58,6 +58,7 @@ AVX2 static ptrdiff_t base64_decode_avx2(const uint8_t *src, ptrdiff_t n, uint8_
     }
     if (!_mm256_testz_si256(wrong, wrong))
         return -1;
+    _mm256_zeroupper();
     return n ? base64_decode_rest(src, n, dst, i, o) : 0;
 }
 
@@ -86,6 +87,7 @@ AVX2 static void base64_encode_avx2(const uint8_t *src, ptrdiff_t n, uint8_t *ds
                                              _mm256_and_si256(capital, _mm256_set1_epi8(13)));
         STORE256(dst, _mm256_add_epi8(six, _mm256_shuffle_epi8(offsets, kind)));
     }
+    _mm256_zeroupper(); /* gcc 12 leaves it out before this tail call, and the SSE code after us then crawls */
     base64_encode_rest(src + i, n - i, dst);
 }
 
