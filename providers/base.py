@@ -27,6 +27,24 @@ class AudioFormat:
         return 2 if self.encoding == "s16" else 1
 
 
+S16_16K = AudioFormat("s16", 16000)
+PCMU_8K = AudioFormat("pcmu", 8000)
+PCMA_8K = AudioFormat("pcma", 8000)
+
+
+class Attached(Protocol):
+    """A service that keeps connections ready for the calls that may need it.
+
+    `attach_nowait` says that a call is about to begin (the phone rings), `detach_nowait` that it is over; in between
+    the provider keeps a connection open for it, beside those in use. Neither waits or fails: a service that cannot be
+    reached says so at the first request. Providers without connections do nothing.
+    """
+
+    def attach_nowait(self) -> None: ...
+
+    def detach_nowait(self) -> None: ...
+
+
 # ── Speech to text ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -55,13 +73,33 @@ class Final:
 TranscriptEvent = Interim | Final
 
 
+Profanity = Literal["raw", "masked", "removed"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriberConfig:
-    """`language` is BCP 47. `phrases` are words to expect. `caller` identifies the call in logs and scripts."""
+    """How one call is recognised.
 
+    Args:
+        audio_format: what will be fed, one of the transcriber's `audio_formats`.
+        language: BCP 47.
+        phrases: words to expect.
+        model: the provider's own name of a model or custom endpoint; empty is its default.
+        profanity: whether swear words come as said, masked or left out.
+        stable_words: how often an interim must repeat a word before it is shown; 0 leaves it to the provider.
+        segmentation_silence_ms: silence after which a provider that segments by itself ends a phrase.
+        initial_silence_ms: silence at the start after which it gives up; 0 is never.
+        caller: identifies the call in logs and scripts.
+    """
+
+    audio_format: AudioFormat = S16_16K
     language: str = "en-US"
     phrases: Sequence[str] = ()
     model: str = ""
+    profanity: Profanity = "raw"
+    stable_words: int = 0
+    segmentation_silence_ms: int = 800
+    initial_silence_ms: int = 0
     caller: str = ""
 
 
@@ -77,7 +115,7 @@ class TranscriptStream(Protocol):
         """The caller began to speak at media time `start_ms`; the audio that follows includes the pre-roll."""
 
     def feed_nowait(self, audio: bytes) -> None:
-        """Take audio in `Transcriber.audio_format`. Never blocks: bounded, drops the oldest and counts."""
+        """Take audio in the format of the stream's config. Never blocks: bounded, drops the oldest and counts."""
 
     def commit_nowait(self, utterance_no: int) -> None:
         """The utterance is over: finalise now."""
@@ -91,9 +129,11 @@ class TranscriptStream(Protocol):
 
 
 @runtime_checkable
-class Transcriber(Protocol):
+class Transcriber(Attached, Protocol):
+    """`audio_formats` are those that `open` takes, the cheapest for the provider first."""
+
     name: str
-    audio_format: AudioFormat
+    audio_formats: tuple[AudioFormat, ...]
 
     async def open(self, config: TranscriberConfig) -> TranscriptStream:
         """Connect (while the phone rings). Raises ProviderError."""
@@ -134,13 +174,25 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """`script` is the agent's dialogue script for the offline engine; models of other providers ignore it."""
+    """What to ask a model.
+
+    Args:
+        messages: system text first, then the conversation; a "tool" message follows its call.
+        temperature: 0 to 2. frequency_penalty, presence_penalty: -2 to 2, 0 is none.
+        max_tokens: longest reply.
+        reasoning_effort: none, minimal, low, medium or high where the model reasons; empty is the model's default.
+        caller: identifies the call in logs and scripts.
+        script: the agent's dialogue script for the offline engine; models of other providers ignore it.
+    """
 
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     model: str = ""
     temperature: float = 0.4
     max_tokens: int = 300
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    reasoning_effort: str = ""
     language: str = "en-US"
     caller: str = ""
     script: Mapping[str, Any] | None = None
@@ -153,18 +205,23 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChatDone:
-    """Last event of a stream. `reason`: stop, length, tool_calls or content_filter."""
+    """Last event of a stream. `reason`: stop, length, tool_calls or content_filter.
+
+    `cached_tokens` are those of the prompt that the provider had seen before; `provider` is who answered.
+    """
 
     reason: str = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    provider: str = ""
 
 
 ChatEvent = TextDelta | ToolCall | ChatDone
 
 
 @runtime_checkable
-class ChatModel(Protocol):
+class ChatModel(Attached, Protocol):
     name: str
 
     def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
@@ -178,23 +235,37 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechRequest:
-    """One clause. `rate_percent` and `pitch_percent` are relative to the voice, 0 is unchanged."""
+    """One clause and how to say it.
+
+    Args:
+        text: plain text; the provider escapes it.
+        audio_format: wanted, because nothing need be converted then; a provider may answer in another.
+        voice, style: the provider's own names; empty is the language's default and no style.
+        style_degree: 0.01 to 2, 1 is the style as it is.
+        rate_percent, pitch_percent: relative to the voice, 0 is unchanged. volume_percent: 0 to 100.
+        lexicon_url: pronunciation lexicon (W3C PLS), fetched by the provider; empty is none.
+        caller: identifies the call in logs and scripts.
+    """
 
     text: str
+    audio_format: AudioFormat = S16_16K
     language: str = "en-US"
     voice: str = ""
     style: str = ""
+    style_degree: float = 1.0
     rate_percent: int = 0
     pitch_percent: int = 0
     volume_percent: int = 100
+    lexicon_url: str = ""
     caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """Audio in `Synthesizer.audio_format`, any length of whole samples, no header."""
+    """Audio of any length of whole samples, no header. The format may change within a stream when the provider does."""
 
     audio: bytes
+    audio_format: AudioFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +281,8 @@ SpeechEvent = AudioChunk | WordMark
 
 
 @runtime_checkable
-class Synthesizer(Protocol):
+class Synthesizer(Attached, Protocol):
     name: str
-    audio_format: AudioFormat
 
     def stream(self, request: SpeechRequest) -> AsyncIterator[SpeechEvent]:
         """Audio as it is rendered. An async generator: `aclose()` cancels."""

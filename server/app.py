@@ -18,7 +18,7 @@ import asyncpg
 import httpx
 import uvloop
 
-from providers.base import ProviderSet, TranscriberConfig
+from providers.base import ProviderSet
 from providers.errors import ProviderError
 from providers.offline.dialogue import DialogueModel
 from providers.offline.moonshine import MoonshineTranscriber
@@ -29,7 +29,7 @@ from server.agent.settings import CHANNELS, AgentSettings
 from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
-from server.call.session import CallFacts, CallProviders, CallServices
+from server.call.session import CallFacts, CallProviders, CallServices, transcriber_config
 from server.carrier.errors import CarrierError
 from server.carrier.signature import TwilioSignature
 from server.carrier.twilio_rest import TwilioRest
@@ -250,8 +250,9 @@ class _Process:
                 providers = self._providers_for(settings)
                 for failed in await self._clips.prepare(providers.synthesizer, settings):
                     log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": agent.slug})
+                transcriber = providers.transcriber
                 try:
-                    stream = await providers.transcriber.open(TranscriberConfig(language=settings.language))
+                    stream = await transcriber.open(transcriber_config(settings, transcriber.audio_formats[0]))
                     await stream.aclose()
                 except ProviderError as error:
                     log.error("agent %s cannot hear: %s", agent.slug, error, extra={"event": "provider_failed"})

@@ -41,6 +41,12 @@ class DialogueModel:
         # By identity: a script belongs to one immutable agent version. Kept with its mapping, so the id stays its own.
         self._scripts: OrderedDict[tuple[int, str], tuple[Mapping[str, Any], Script]] = OrderedDict()
 
+    def attach_nowait(self) -> None:
+        """Nothing is connected."""
+
+    def detach_nowait(self) -> None:
+        """Nothing is connected."""
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """The reply to the last message, word by word.
 

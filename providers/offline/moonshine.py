@@ -47,12 +47,12 @@ class MoonshineTranscriber:
         workers: decoding threads; None means one for each core, at most two.
     """
 
-    __slots__ = ("_executor", "_folder", "_language", "_loading", "_pool", "_tokens_per_s", "_workers", "audio_format",
+    __slots__ = ("_executor", "_folder", "_language", "_loading", "_pool", "_tokens_per_s", "_workers", "audio_formats",
                  "name")  # fmt: skip
 
     def __init__(self, *, workers: int | None = None) -> None:
         self.name = "moonshine"
-        self.audio_format = AudioFormat("s16", RATE_HZ)
+        self.audio_formats: tuple[AudioFormat, ...] = (AudioFormat("s16", RATE_HZ),)
         self._language = "en"
         self._folder: Path | None = None
         self._tokens_per_s = TOKENS_PER_S
@@ -70,6 +70,12 @@ class MoonshineTranscriber:
         made._folder = folder
         made._tokens_per_s = SPANISH_TOKENS_PER_S
         return made
+
+    def attach_nowait(self) -> None:
+        """Nothing is connected; `open` loads what is missing."""
+
+    def detach_nowait(self) -> None:
+        """Nothing is connected."""
 
     async def open(self, config: TranscriberConfig) -> TranscriptStream:
         """One call's stream.

@@ -28,6 +28,7 @@ MAX_WAITING_PIECES = 64
 # stays on either side holds the rest of a soft consonant.
 AUDIBLE = 330
 AUDIBLE_AT_END = 450
+FORMAT = AudioFormat("s16", RATE_HZ)
 LEAD_SAMPLES = RATE_HZ * 20 // 1000
 TRAIL_SAMPLES = RATE_HZ * 120 // 1000
 # Languages that a voice speaks when none fits exactly.
@@ -41,15 +42,20 @@ class PicoSynthesizer:
         workers: rendering threads; each keeps at most one engine (3 MiB) a language.
     """
 
-    __slots__ = ("_executor", "_idle", "_lock", "_waiting", "audio_format", "name")
+    __slots__ = ("_executor", "_idle", "_lock", "_waiting", "name")
 
     def __init__(self, *, workers: int = 2) -> None:
         self.name = "pico"
-        self.audio_format = AudioFormat("s16", RATE_HZ)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="pico")
         self._idle: dict[str, list[PicoEngine]] = {language: [] for language in VOLUMES}
         self._lock = threading.Lock()  # workers only: making and lending engines
         self._waiting = 0
+
+    def attach_nowait(self) -> None:
+        """Nothing is connected."""
+
+    def detach_nowait(self) -> None:
+        """Nothing is connected."""
 
     async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent, None]:
         """Speak `request.text`; nothing speakable gives no audio.
@@ -66,7 +72,7 @@ class PicoSynthesizer:
             self._submit(piece)
             try:
                 while (chunk := await piece.next_chunk()) is not None:
-                    yield AudioChunk(chunk)
+                    yield AudioChunk(chunk, FORMAT)
             finally:
                 piece.cancel()
 

@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import numpy as np
 
 from providers.base import (
+    PCMU_8K,
     AudioChunk,
     AudioFormat,
     ChatDone,
@@ -106,12 +107,18 @@ def render(text: str) -> bytes:
 class ScriptedTranscriber:
     """Transcriber "scripted": hears nothing, counts utterances. `final_delay_ms` passes between commit and Final."""
 
-    __slots__ = ("_final_delay_ms", "audio_format", "name")
+    __slots__ = ("_final_delay_ms", "audio_formats", "name")
 
     def __init__(self, *, final_delay_ms: int = 0) -> None:
         self.name = "scripted"
-        self.audio_format = AudioFormat("pcmu", RATE_HZ)
+        self.audio_formats: tuple[AudioFormat, ...] = (PCMU_8K,)
         self._final_delay_ms = final_delay_ms
+
+    def attach_nowait(self) -> None:
+        """Nothing is connected."""
+
+    def detach_nowait(self) -> None:
+        """Nothing is connected."""
 
     async def open(self, config: TranscriberConfig) -> TranscriptStream:
         return ScriptedTranscriptStream(config.caller, self._final_delay_ms)
@@ -190,6 +197,12 @@ class ScriptedModel:
         self.name = "scripted"
         self._first_token_ms = first_token_ms
 
+    def attach_nowait(self) -> None:
+        """Nothing is connected."""
+
+    def detach_nowait(self) -> None:
+        """Nothing is connected."""
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         users = [message.content for message in request.messages if message.role == "user"]
         heard = users[-1] if users else ""
@@ -208,12 +221,17 @@ class ScriptedModel:
 class ScriptedSynthesizer:
     """Synthesizer "scripted": tone code and filler as PCMU at 8000 Hz, in chunks of 100 ms."""
 
-    __slots__ = ("_first_byte_ms", "audio_format", "name")
+    __slots__ = ("_first_byte_ms", "name")
 
     def __init__(self, *, first_byte_ms: int = 0) -> None:
         self.name = "scripted"
-        self.audio_format = AudioFormat("pcmu", RATE_HZ)
         self._first_byte_ms = first_byte_ms
+
+    def attach_nowait(self) -> None:
+        """Nothing is connected."""
+
+    def detach_nowait(self) -> None:
+        """Nothing is connected."""
 
     async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent, None]:
         if len(request.text) > 20_000:
@@ -221,7 +239,7 @@ class ScriptedSynthesizer:
         audio = render(request.text)
         await asyncio.sleep(self._first_byte_ms / 1000)
         for at in range(0, len(audio), CHUNK_BYTES):
-            yield AudioChunk(audio[at : at + CHUNK_BYTES])
+            yield AudioChunk(audio[at : at + CHUNK_BYTES], PCMU_8K)
 
     async def aclose(self) -> None:
         return

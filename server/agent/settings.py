@@ -49,7 +49,13 @@ def _texts(doc: str, max_items: int = 100) -> Any:
 class SttSettings:
     provider: str = _text("moonshine", "name of the transcriber", 40)
     model: str = _text("", "model of the provider; empty is its default", 80)
+    language: str = _text("", "BCP 47; empty is the agent's language", 35)
     phrases: tuple[str, ...] = _texts("words to expect", 500)
+    profanity: Literal["raw", "masked", "removed"] = _one_of("raw", "swear words as said, masked or left out")
+    stable_words: int = _ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
+    segmentation_silence_ms: int = _ranged(800, 100, 5000, "silence at which the provider itself ends a phrase")
+    initial_silence_ms: int = _ranged(0, 0, 60000, "silence at the start at which the provider gives up; 0 is never")
+    fallbacks: tuple[str, ...] = _texts("transcribers to use in this order when the first one fails", 5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,14 @@ class LlmSettings:
     model: str = _text("", "model of the provider; empty is its default", 80)
     temperature: float = _ranged(0.4, 0.0, 2.0, "sampling temperature")
     max_tokens: int = _ranged(300, 1, 4096, "longest reply in tokens")
+    frequency_penalty: float = _ranged(0.0, -2.0, 2.0, "against words that came often")
+    presence_penalty: float = _ranged(0.0, -2.0, 2.0, "against words that came at all")
+    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high"] = _one_of(
+        "", "how much a reasoning model thinks before it speaks; empty is the model's default"
+    )
+    fallbacks: tuple[str, ...] = _texts(
+        "models to use in this order when the first one fails: provider, or provider/model", 5
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +79,14 @@ class TtsSettings:
     provider: str = _text("pico", "name of the synthesizer", 40)
     voice: str = _text("", "voice of the provider; empty is the language's default", 80)
     style: str = _text("", "speaking style, where the voice has one", 40)
+    style_degree: float = _ranged(1.0, 0.01, 2.0, "how strong the style is")
     rate_percent: int = _ranged(0, -50, 100, "speaking rate relative to the voice")
     pitch_percent: int = _ranged(0, -50, 50, "pitch relative to the voice")
     volume_percent: int = _ranged(100, 0, 100, "volume of the voice")
+    lexicon_url: str = _text("", "pronunciation lexicon (W3C PLS) that the provider fetches", 500)
+    fallbacks: tuple[str, ...] = _texts(
+        "synthesizers to use in this order when the first one fails: provider, or provider/voice", 5
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

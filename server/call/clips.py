@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import aclosing
 
-from providers.base import AudioChunk, AudioFormat, SpeechRequest, Synthesizer
+from providers.base import S16_16K, AudioChunk, AudioFormat, SpeechRequest, Synthesizer
 from providers.deadline import with_deadlines
 from providers.errors import ProviderError
 from server.agent.settings import AgentSettings
@@ -15,17 +16,22 @@ MAX_BYTES = 64 * 1024 * 1024
 RENDER_FIRST_MS, RENDER_IDLE_MS, RENDER_TOTAL_MS = 5_000, 5_000, 20_000
 
 
-def speech_request(settings: AgentSettings, text: str, caller: str = "") -> SpeechRequest:
-    """How this agent says `text`."""
+def speech_request(
+    settings: AgentSettings, text: str, caller: str = "", audio_format: AudioFormat = S16_16K
+) -> SpeechRequest:
+    """How this agent says `text`, in the carrier's own format if the provider has it."""
     tts = settings.tts
     return SpeechRequest(
         text=text,
+        audio_format=audio_format,
         language=settings.language,
         voice=tts.voice,
         style=tts.style,
+        style_degree=tts.style_degree,
         rate_percent=tts.rate_percent,
         pitch_percent=tts.pitch_percent,
         volume_percent=tts.volume_percent,
+        lexicon_url=tts.lexicon_url,
         caller=caller,
     )
 
@@ -37,28 +43,42 @@ def fixed_texts(settings: AgentSettings) -> list[str]:
     return [text for text in (*texts, limits.apology, limits.max_duration_notice) if text]
 
 
+class Clip:
+    """The sound of one text, as its chunks came; their formats differ when the provider changed on the way."""
+
+    __slots__ = ("_bytes", "chunks")
+
+    def __init__(self, chunks: Sequence[AudioChunk]) -> None:
+        self.chunks = tuple(chunks)
+        self._bytes = sum(len(one.audio) for one in chunks)
+
+    def __len__(self) -> int:
+        """Bytes of audio."""
+        return self._bytes
+
+
 class Clips:
     """Least recently used clips go first. A clip belongs to one synthesizer and one way of speaking."""
 
     __slots__ = ("_bytes", "_clips", "_max_bytes")
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._clips: OrderedDict[tuple[str, SpeechRequest], bytes] = OrderedDict()
+        self._clips: OrderedDict[tuple[str, SpeechRequest], Clip] = OrderedDict()
         self._bytes = 0
         self._max_bytes = max_bytes
 
-    def get(self, synthesizer: Synthesizer, request: SpeechRequest) -> tuple[AudioFormat, bytes] | None:
+    def get(self, synthesizer: Synthesizer, request: SpeechRequest) -> Clip | None:
         key = (synthesizer.name, request)
-        audio = self._clips.get(key)
-        if audio is None:
-            return None
-        self._clips.move_to_end(key)
-        return synthesizer.audio_format, audio
+        clip = self._clips.get(key)
+        if clip is not None:
+            self._clips.move_to_end(key)
+        return clip
 
-    def put(self, synthesizer: Synthesizer, request: SpeechRequest, audio: bytes) -> None:
+    def put(self, synthesizer: Synthesizer, request: SpeechRequest, clip: Clip) -> None:
         key = (synthesizer.name, request)
-        self._bytes += len(audio) - len(self._clips.pop(key, b""))
-        self._clips[key] = audio
+        old = self._clips.pop(key, None)
+        self._bytes += len(clip) - (len(old) if old is not None else 0)
+        self._clips[key] = clip
         while self._bytes > self._max_bytes and self._clips:
             _, gone = self._clips.popitem(last=False)
             self._bytes -= len(gone)
@@ -76,7 +96,7 @@ class Clips:
         return failed
 
 
-async def _render(synthesizer: Synthesizer, request: SpeechRequest) -> bytes:
+async def _render(synthesizer: Synthesizer, request: SpeechRequest) -> Clip:
     stream = with_deadlines(
         synthesizer.stream(request),
         first_ms=RENDER_FIRST_MS,
@@ -85,4 +105,4 @@ async def _render(synthesizer: Synthesizer, request: SpeechRequest) -> bytes:
         provider=synthesizer.name,
     )
     async with aclosing(stream) as events:
-        return b"".join([one.audio async for one in events if isinstance(one, AudioChunk)])
+        return Clip([one async for one in events if isinstance(one, AudioChunk)])

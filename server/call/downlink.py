@@ -16,7 +16,7 @@ from typing import Protocol
 
 from audio_native.g711 import bytes_to_pcma, bytes_to_pcmu, pcma_to_bytes, pcmu_to_bytes
 from audio_native.resample import Resampler
-from providers.base import AudioFormat
+from providers.base import AudioFormat, Encoding
 from server.call.pacer import TICK_NS, Pacer
 from server.clock import Clock
 from server.dialogue import event as ev
@@ -124,19 +124,25 @@ class Downlink:
 
     # ── filling ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def begin_clause(self, source: AudioFormat) -> None:
-        if self._converter is None or self._converter.source != source:
-            self._converter = Converter(source, self._fmt)
+    @property
+    def audio_format(self) -> AudioFormat:
+        """What costs least to send: the carrier's own format, or the nearest that providers know."""
+        return wire_format(self._fmt)
+
+    def begin_clause(self) -> None:
         self._clause_samples = 0
 
     async def wait_room(self) -> None:
         """Wait until less than the high-water mark is queued: back-pressure on the synthesiser."""
         await self._room.wait()
 
-    def push(self, clause_no: int, audio: bytes) -> None:
-        """Queue audio of `clause_no` in the format given to `begin_clause`; send what is due at once."""
-        if self._converter is not None:
-            self._put(clause_no, self._converter.convert(audio), last=False)
+    def push(self, clause_no: int, audio: bytes, source: AudioFormat) -> None:
+        """Queue audio of `clause_no`; send what is due at once. The format may change within a clause."""
+        tail = b""
+        if self._converter is None or self._converter.source != source:
+            tail = self._converter.flush() if self._converter is not None else b""
+            self._converter = Converter(source, self._fmt)
+        self._put(clause_no, tail + self._converter.convert(audio), last=False)
 
     def end_clause(self, clause_no: int) -> None:
         """The clause is complete: flush the filter, fill up the last frame, let the mark follow."""
@@ -254,6 +260,11 @@ class Downlink:
         return ev.PlayoutCleared(tuple((one.clause_no, one.heard_samples, one.sent_samples) for one in heard))
 
 
+def wire_format(fmt: MediaFormat) -> AudioFormat:
+    """The carrier's format in the words of the providers; L16 differs in byte order only."""
+    return AudioFormat(_ENCODINGS[fmt.codec], fmt.rate_hz)
+
+
 def swap16(s16: bytes) -> bytes:
     """Host order <-> network order (RFC 3551, L16)."""
     swapped = bytearray(s16)
@@ -261,6 +272,7 @@ def swap16(s16: bytes) -> bytes:
     return bytes(swapped)
 
 
+_ENCODINGS: dict[Codec, Encoding] = {"PCMU": "pcmu", "PCMA": "pcma", "S16": "s16", "L16": "s16"}
 _ENCODERS: dict[Codec, Callable[[bytes], bytes]] = {
     "PCMU": bytes_to_pcmu,
     "PCMA": bytes_to_pcma,

@@ -21,6 +21,7 @@ from typing import Literal
 
 from providers.base import (
     AudioChunk,
+    AudioFormat,
     ChatDone,
     ChatModel,
     Final,
@@ -34,8 +35,8 @@ from providers.base import (
 from providers.deadline import with_deadlines
 from providers.errors import ProviderError, ProviderTimeout
 from server.agent.settings import AgentSettings
-from server.call.clips import Clips, speech_request
-from server.call.downlink import Downlink, MediaSink
+from server.call.clips import Clip, Clips, speech_request
+from server.call.downlink import Downlink, MediaSink, wire_format
 from server.call.journal import Journal
 from server.call.pacer import Pacer
 from server.call.uplink import UplinkPath
@@ -140,6 +141,8 @@ class CallSession:
         self._recognising: asyncio.Task[None] | None = None
         self._final_came = asyncio.Event()
         self._group = asyncio.TaskGroup()
+        stt_format = choose_format(providers.transcriber, fmt)
+        self._stt_config = transcriber_config(settings, stt_format, facts.from_number)
         path = services.journal_dir / f"{facts.call_id}.jsonl" if services.journal_dir else None
         self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz, resumed=self._resumed)
         self.downlink = Downlink(
@@ -158,7 +161,7 @@ class CallSession:
             stream_id=stream_id,
             fmt=fmt,
             settings=settings,
-            stt_format=providers.transcriber.audio_format,
+            stt_format=stt_format,
             clock=services.clock,
             dispatch=self.dispatch,
             on_mark=self.downlink.on_mark,
@@ -362,16 +365,10 @@ class CallSession:
 
     async def _recognise(self) -> None:
         transcriber = self._providers.transcriber
-        config = TranscriberConfig(
-            language=self._settings.language,
-            phrases=self._settings.stt.phrases,
-            model=self._settings.stt.model,
-            caller=self.facts.from_number,
-        )
         try:
             try:
                 async with asyncio.timeout(OPEN_TRANSCRIBER_MS / 1000):
-                    self._stt = stt = await transcriber.open(config)
+                    self._stt = stt = await transcriber.open(self._stt_config)
             except TimeoutError:
                 raise ProviderTimeout("connect", OPEN_TRANSCRIBER_MS, provider=transcriber.name) from None
             self.uplink.attach(stt)
@@ -438,13 +435,17 @@ class CallSession:
     async def _speak(self, speak: ev.Speak) -> None:
         synthesizer, clips, number = self._providers.synthesizer, self._services.clips, speak.clause_no
         # A fixed text sounds the same for everybody: its clip is kept without the caller's number.
-        request = speech_request(self._settings, speak.text, "" if speak.prepared else self.facts.from_number)
+        if speak.prepared:
+            request = speech_request(self._settings, speak.text)
+        else:
+            request = speech_request(self._settings, speak.text, self.facts.from_number, self.downlink.audio_format)
         self.dispatch(ev.SpeechRequested(number))
-        self.downlink.begin_clause(synthesizer.audio_format)
+        self.downlink.begin_clause()
         clip = clips.get(synthesizer, request) if speak.prepared else None
         if clip is not None:
             self.dispatch(ev.SpeechFirstByte(number))
-            self.downlink.push(number, clip[1])
+            for chunk in clip.chunks:
+                self.downlink.push(number, chunk.audio, chunk.audio_format)
             self.downlink.end_clause(number)
             return
         stream = with_deadlines(
@@ -454,21 +455,21 @@ class CallSession:
             total_ms=TTS_TOTAL_MS,
             provider=synthesizer.name,
         )
-        parts: list[bytes] = []
+        chunks: list[AudioChunk] = []
         async with aclosing(stream) as events:
             async for one in events:
                 if not isinstance(one, AudioChunk):
                     continue
-                if not parts:
+                if not chunks:
                     self.dispatch(ev.SpeechFirstByte(number))
-                parts.append(one.audio)
+                chunks.append(one)
                 await self.downlink.wait_room()
-                self.downlink.push(number, one.audio)
-        if not parts:
+                self.downlink.push(number, one.audio, one.audio_format)
+        if not chunks:
             raise ProviderError("no audio", provider=synthesizer.name)
         self.downlink.end_clause(number)
         if speak.prepared:
-            clips.put(synthesizer, request, b"".join(parts))
+            clips.put(synthesizer, request, Clip(chunks))
 
     # ── records and the end ───────────────────────────────────────────────────────────────────────────────────
 
@@ -551,6 +552,28 @@ class CallSession:
             self.end_reason = f"agent_hung_up:{reason}"
         self._close_socket(1000)
         self._ended.set()
+
+
+def choose_format(transcriber: Transcriber, fmt: MediaFormat) -> AudioFormat:
+    """What the recogniser is fed: the carrier's own codes where it takes them, else what it likes best."""
+    wire = wire_format(fmt)
+    return wire if wire in transcriber.audio_formats else transcriber.audio_formats[0]
+
+
+def transcriber_config(settings: AgentSettings, audio_format: AudioFormat, caller: str = "") -> TranscriberConfig:
+    """How this agent listens."""
+    stt = settings.stt
+    return TranscriberConfig(
+        audio_format=audio_format,
+        language=stt.language or settings.language,
+        phrases=stt.phrases,
+        model=stt.model,
+        profanity=stt.profanity,
+        stable_words=stt.stable_words,
+        segmentation_silence_ms=stt.segmentation_silence_ms,
+        initial_silence_ms=stt.initial_silence_ms,
+        caller=caller,
+    )
 
 
 class BrowserPage:

@@ -78,8 +78,8 @@ class Rig:
         )
 
     def say(self, clause_no: int, ms: int, code: int = 0x10) -> None:
-        self.downlink.begin_clause(PCMU)
-        self.downlink.push(clause_no, bytes([code]) * (8 * ms))
+        self.downlink.begin_clause()
+        self.downlink.push(clause_no, bytes([code]) * (8 * ms), PCMU)
         self.downlink.end_clause(clause_no)
 
     def run(self, ms: int) -> None:
@@ -121,9 +121,9 @@ def test_first_chunk_leaves_at_once_and_the_lead_is_kept() -> None:
 @on_loop
 def test_only_whole_frames_leave_and_the_last_one_is_filled_with_silence() -> None:
     rig = Rig()
-    rig.downlink.begin_clause(PCMU)
+    rig.downlink.begin_clause()
     for _ in range(7):
-        rig.downlink.push(1, b"\x10" * 333)
+        rig.downlink.push(1, b"\x10" * 333, PCMU)
     rig.downlink.end_clause(1)
     rig.run(400)
     assert all(ms % 20 == 0 for ms in rig.line.sizes_ms())
@@ -220,8 +220,8 @@ def test_closed_stream_sends_nothing_but_still_knows() -> None:
 def test_synthesiser_waits_when_eight_seconds_are_queued() -> None:
     async def body() -> None:
         rig = Rig()
-        rig.downlink.begin_clause(PCMU)
-        rig.downlink.push(1, b"\x10" * (8 * (HIGH_WATER_MS + 400)))
+        rig.downlink.begin_clause()
+        rig.downlink.push(1, b"\x10" * (8 * (HIGH_WATER_MS + 400)), PCMU)
         waiting = asyncio.ensure_future(rig.downlink.wait_room())
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -288,3 +288,16 @@ def test_conversion_is_the_same_however_the_audio_is_cut(source: AudioFormat, ta
     seconds = len(audio) / source.bytes_per_sample / source.rate_hz
     width = 1 if target.codec.startswith("PCM") else 2
     assert len(expected) / width / target.rate_hz == pytest.approx(seconds, abs=0.005)
+
+
+@on_loop
+def test_format_changes_within_a_clause() -> None:
+    """A second provider takes over in mid-clause: its audio is converted as what it is."""
+    rig = Rig()
+    rig.downlink.begin_clause()
+    rig.downlink.push(1, b"\x10" * 800, PCMU)
+    rig.downlink.push(1, b"\0\0" * 1600, AudioFormat("s16", 16000))
+    rig.downlink.end_clause(1)
+    rendered = [one for one in rig.events if isinstance(one, ev.SpeechRendered)]
+    # 100 ms of each, and the filter's delay rounded up to a whole frame.
+    assert [one.samples for one in rendered] == [1600 + 160]

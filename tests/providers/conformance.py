@@ -62,7 +62,7 @@ class SynthesizerSubject:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriberSubject:
-    """`utterance` is audio in the adapter's format; `break_it` makes an open stream fail at its next commit."""
+    """`utterance` is audio in the config's format; `break_it` makes an open stream fail at its next commit."""
 
     make: Callable[[], Transcriber]
     config: TranscriberConfig
@@ -87,15 +87,15 @@ async def model_streams(subject: ModelSubject) -> None:
 
 async def synthesizer_streams(subject: SynthesizerSubject) -> None:
     voice = subject.make()
-    size = voice.audio_format.bytes_per_sample
-    audio = 0
+    seconds = 0.0
     async for one in voice.stream(subject.request):
         assert isinstance(one, AudioChunk | WordMark)
         if isinstance(one, AudioChunk):
-            assert one.audio and len(one.audio) % size == 0
-            assert len(one.audio) <= voice.audio_format.rate_hz * size, "a chunk of more than a second"
-            audio += len(one.audio)
-    assert audio >= voice.audio_format.rate_hz * size, "expected at least a second of audio"
+            second = one.audio_format.rate_hz * one.audio_format.bytes_per_sample
+            assert one.audio and len(one.audio) % one.audio_format.bytes_per_sample == 0
+            assert len(one.audio) <= second, "a chunk of more than a second"
+            seconds += len(one.audio) / second
+    assert seconds >= 1, "expected at least a second of audio"
     await voice.aclose()
     await voice.aclose()
 
@@ -180,7 +180,7 @@ async def next_final(stream: AsyncIterator[Any]) -> Final:
 async def transcriber_streams(subject: TranscriberSubject) -> None:
     """One Final for each committed utterance, its times in order; none for audio outside; closed twice."""
     transcriber = subject.make()
-    chunk = transcriber.audio_format.rate_hz // 10 * transcriber.audio_format.bytes_per_sample
+    chunk = subject.config.audio_format.rate_hz // 10 * subject.config.audio_format.bytes_per_sample
     stream = await transcriber.open(subject.config)
     events = aiter(stream)
     stream.feed_nowait(subject.utterance[:chunk])
@@ -201,7 +201,7 @@ async def transcriber_streams(subject: TranscriberSubject) -> None:
 async def transcriber_resumes(subject: TranscriberSubject) -> None:
     """A resumed utterance gives one Final, that of its second commit, and loses nothing of the first part."""
     transcriber = subject.make()
-    chunk = transcriber.audio_format.rate_hz // 10 * transcriber.audio_format.bytes_per_sample
+    chunk = subject.config.audio_format.rate_hz // 10 * subject.config.audio_format.bytes_per_sample
     stream = await transcriber.open(subject.config)
     events = aiter(stream)
     half = len(subject.utterance) // 2 // chunk * chunk
@@ -223,7 +223,7 @@ async def transcriber_resumes(subject: TranscriberSubject) -> None:
 
 async def transcriber_cancels(subject: TranscriberSubject) -> None:
     transcriber = subject.make()
-    chunk = transcriber.audio_format.rate_hz // 10 * transcriber.audio_format.bytes_per_sample
+    chunk = subject.config.audio_format.rate_hz // 10 * subject.config.audio_format.bytes_per_sample
     stream = await transcriber.open(subject.config)
     await say(stream, 1, subject.utterance, chunk)
     stream.commit_nowait(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from providers.base import ChatRequest, Message, SpeechRequest, Synthesizer, Transcriber, TranscriberConfig
+from providers.base import PCMU_8K, ChatRequest, Message, SpeechRequest, Synthesizer, Transcriber, TranscriberConfig
 from providers.offline.dialogue import DialogueModel
 from providers.offline.moonshine import MoonshineTranscriber
 from providers.offline.pico import PicoSynthesizer
@@ -65,7 +65,7 @@ EARS = {
     ),
     "scripted": lambda: TranscriberSubject(
         make=ScriptedTranscriber,
-        config=TranscriberConfig(caller="+15552000012"),
+        config=TranscriberConfig(caller="+15552000012", audio_format=PCMU_8K),
         utterance=b"\xff" * 8000,
     ),
 }

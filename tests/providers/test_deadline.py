@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from providers.base import AudioChunk, ChatDone, TextDelta, ToolCall
+from providers.base import S16_16K, AudioChunk, ChatDone, TextDelta, ToolCall
 from providers.deadline import is_useful, with_deadlines
 from providers.errors import ProviderTimeout
 
@@ -47,8 +47,8 @@ NEVER = float("inf")
     [
         (TextDelta("a"), True),
         (TextDelta(""), False),
-        (AudioChunk(b"\0\0"), True),
-        (AudioChunk(b""), False),
+        (AudioChunk(b"\0\0", S16_16K), True),
+        (AudioChunk(b"", S16_16K), False),
         (ToolCall("1", "end_call", "{}"), True),
         (ChatDone(), False),
         ("keep-alive", False),
