@@ -22,7 +22,20 @@ PRODUCTION = {
     "TWILIO_AUTH_TOKEN": "twilio-token",
     "TWILIO_AUTH_TOKEN_NEXT": "twilio-token-next",
     "API_KEY": "browser-key-0123456789",
+    "AZURE_SPEECH_KEY": "azure-speech-key",
+    "AZURE_SPEECH_REGION": "westeurope",
+    "OPENAI_API_KEY": "sk-openai-key",
+    "GROQ_API_KEY": "gsk-groq-key",
+    "AZURE_OPENAI_API_KEY": "azure-openai-key",
+    "AZURE_OPENAI_ENDPOINT": "https://name.openai.azure.com/",
+    "AZURE_OPENAI_DEPLOYMENT": "voice",
+    "COMPATIBLE_BASE_URL": "http://llm.internal:8000/v1/",
+    "COMPATIBLE_API_KEY": "compatible-key",
+    "COMPATIBLE_MODEL": "small",
 }
+PROVIDER_KEYS = {"azure-speech-key", "sk-openai-key", "gsk-groq-key", "azure-openai-key", "compatible-key"}
+AZURE = {"AZURE_SPEECH_KEY": "azure-speech-key"}
+AZURE_OPENAI = {"AZURE_OPENAI_API_KEY": "azure-openai-key"}
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +52,9 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
     assert config.store.agents_dir == tmp_path / "agents"
     assert (config.media.pacer_lead_ms, config.media.pacer_chunk_ms, config.media.journal) == (200, 100, True)
     assert (config.log.level, config.log.format) == ("info", "json")
+    providers = config.providers
+    services = (providers.azure_speech, providers.openai, providers.groq, providers.azure_openai, providers.compatible)
+    assert not any(one.is_configured for one in services)
 
 
 def test_production_is_read_whole() -> None:
@@ -50,6 +66,10 @@ def test_production_is_read_whole() -> None:
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")
     assert config.twilio.auth_tokens == ("twilio-token", "twilio-token-next")
     assert config.media.journal is False
+    providers = config.providers
+    assert providers.azure_speech.is_configured and providers.azure_speech.region == "westeurope"
+    assert providers.azure_openai.endpoint == "https://name.openai.azure.com" and providers.azure_openai.is_configured
+    assert providers.openai.is_configured and providers.groq.is_configured and providers.compatible.is_configured
 
 
 @pytest.mark.parametrize(
@@ -79,6 +99,26 @@ def test_production_is_read_whole() -> None:
         ({"TWILIO_AUTH_TOKEN_NEXT": "x"}, "TWILIO_AUTH_TOKEN_NEXT"),
         ({"TWILIO_API_URL": "api.twilio.com"}, "TWILIO_API_URL"),
         ({"STT_PROVIDER": "No Such"}, "STT_PROVIDER"),
+        (AZURE, "AZURE_SPEECH_REGION"),
+        (AZURE | {"AZURE_SPEECH_REGION": "West Europe"}, "AZURE_SPEECH_REGION"),
+        (AZURE | {"AZURE_SPEECH_REGION": "westus", "AZURE_SPEECH_ENDPOINT": "ws://x"}, "AZURE_SPEECH_REGION"),
+        (AZURE | {"AZURE_SPEECH_ENDPOINT": "x:y"}, "AZURE_SPEECH_ENDPOINT"),
+        ({"AZURE_SPEECH_KEY": "short"}, "AZURE_SPEECH_KEY"),
+        ({"AZURE_SPEECH_COMMIT": "2"}, "AZURE_SPEECH_COMMIT"),
+        ({"AZURE_SPEECH_FINAL_WAIT_MS": "49"}, "AZURE_SPEECH_FINAL_WAIT_MS"),
+        ({"AZURE_SPEECH_POLLING_MS": "201"}, "AZURE_SPEECH_POLLING_MS"),
+        ({"AZURE_SPEECH_TEXT_STREAM": "x"}, "AZURE_SPEECH_TEXT_STREAM"),
+        ({"AZURE_SPEECH_TELEPHONE_EFFECT": "x"}, "AZURE_SPEECH_TELEPHONE_EFFECT"),
+        ({"OPENAI_API_KEY": "two words"}, "OPENAI_API_KEY"),
+        ({"OPENAI_BASE_URL": "api.openai.com"}, "OPENAI_BASE_URL"),
+        ({"GROQ_API_KEY": "short"}, "GROQ_API_KEY"),
+        ({"GROQ_BASE_URL": "ftp://api.groq.com"}, "GROQ_BASE_URL"),
+        (AZURE_OPENAI, "AZURE_OPENAI_ENDPOINT"),
+        (AZURE_OPENAI | {"AZURE_OPENAI_ENDPOINT": "https://x"}, "AZURE_OPENAI_DEPLOYMENT"),
+        ({"AZURE_OPENAI_API_VERSION": "latest"}, "AZURE_OPENAI_API_VERSION"),
+        ({"AZURE_OPENAI_SURFACE": "v2"}, "AZURE_OPENAI_SURFACE"),
+        ({"COMPATIBLE_BASE_URL": "http://x/v1"}, "COMPATIBLE_MODEL"),
+        ({"COMPATIBLE_API_KEY": "compatible-key"}, "COMPATIBLE_BASE_URL"),
         ({"TALKSPURT_SPANISH_STT": "/does/not/exist"}, "TALKSPURT_SPANISH_STT"),
         ({"PACER_LEAD_MS": "59"}, "PACER_LEAD_MS"),
         ({"PACER_LEAD_MS": "1001"}, "PACER_LEAD_MS"),
@@ -125,12 +165,13 @@ def test_no_secret_is_shown() -> None:
     config = Config.from_env(PRODUCTION)
     shown = repr(config)
     expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
+    expected |= PROVIDER_KEYS
     assert set(config.secrets) == expected
     for secret in expected:
         assert secret not in shown
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "TALKSPURT_SECRET", "API_KEY"])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "AZURE_SPEECH_ENDPOINT"])
 def test_a_refused_secret_is_not_shown(name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Config.from_env({name: "pass:w0rd"})

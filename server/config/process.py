@@ -11,12 +11,27 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from server.config.provider import VARIABLES as PROVIDER_VARIABLES
+from server.config.provider import ProviderConfig
+from server.config.read import (
+    Fields,
+    base_url,
+    check_one_of,
+    check_range,
+    check_url,
+    flag,
+    lower,
+    read,
+    text,
+    texts,
+    whole,
+)
 from server.errors import ConfigError
 
 LogFormat = Literal["json", "text"]
@@ -32,9 +47,9 @@ VARIABLES: tuple[str, ...] = (
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_API_URL",
-    "STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER", "TALKSPURT_SPANISH_STT",
     "PACER_LEAD_MS", "PACER_CHUNK_MS", "JOURNAL",
     "LOG_LEVEL", "LOG_FORMAT",
+    *PROVIDER_VARIABLES,
 )  # fmt: skip
 """Every variable that is read; nothing else in the environment changes the server."""
 
@@ -49,10 +64,10 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()  # of pages that are not served by us
 
     def __post_init__(self) -> None:
-        _in_range("PORT", self.port, 0, 65535)
-        _in_range("MAX_CALLS", self.max_calls, 1, 5000)
+        check_range("PORT", self.port, 0, 65535)
+        check_range("MAX_CALLS", self.max_calls, 1, 5000)
         if self.public_url:
-            _check_url("PUBLIC_URL", self.public_url, ("https", "http"), "https://voice.example.com")
+            check_url("PUBLIC_URL", self.public_url, ("https", "http"), "https://voice.example.com")
         if self.api_key and len(self.api_key) < API_KEY_MIN_CHARS:
             raise ConfigError("API_KEY", f"at least {API_KEY_MIN_CHARS} characters")
         for origin in self.allowed_origins:
@@ -61,15 +76,15 @@ class ServerConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ServerConfig:
-        fields: _Fields = {
-            "host": ("HOST", _text),
-            "port": ("PORT", _int),
-            "public_url": ("PUBLIC_URL", _base_url),
-            "max_calls": ("MAX_CALLS", _int),
-            "api_key": ("API_KEY", _text),
-            "allowed_origins": ("ALLOWED_ORIGINS", _list),
+        fields: Fields = {
+            "host": ("HOST", text),
+            "port": ("PORT", whole),
+            "public_url": ("PUBLIC_URL", base_url),
+            "max_calls": ("MAX_CALLS", whole),
+            "api_key": ("API_KEY", text),
+            "allowed_origins": ("ALLOWED_ORIGINS", texts),
         }
-        return cls(**_read(env, fields))
+        return cls(**read(env, fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +94,18 @@ class LimitConfig:
     stream_token_ttl_s: int = 60  # between the carrier's webhook and its media stream (RELIABILITY 4, row 4)
 
     def __post_init__(self) -> None:
-        _in_range("CONNECTIONS_PER_IP", self.connections_per_ip, 1, 100_000)
-        _in_range("HANDSHAKES_PER_S", self.handshakes_per_s, 1, 100_000)
-        _in_range("STREAM_TOKEN_TTL_S", self.stream_token_ttl_s, 5, 600)
+        check_range("CONNECTIONS_PER_IP", self.connections_per_ip, 1, 100_000)
+        check_range("HANDSHAKES_PER_S", self.handshakes_per_s, 1, 100_000)
+        check_range("STREAM_TOKEN_TTL_S", self.stream_token_ttl_s, 5, 600)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> LimitConfig:
-        fields: _Fields = {
-            "connections_per_ip": ("CONNECTIONS_PER_IP", _int),
-            "handshakes_per_s": ("HANDSHAKES_PER_S", _int),
-            "stream_token_ttl_s": ("STREAM_TOKEN_TTL_S", _int),
+        fields: Fields = {
+            "connections_per_ip": ("CONNECTIONS_PER_IP", whole),
+            "handshakes_per_s": ("HANDSHAKES_PER_S", whole),
+            "stream_token_ttl_s": ("STREAM_TOKEN_TTL_S", whole),
         }
-        return cls(**_read(env, fields))
+        return cls(**read(env, fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +119,9 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         if self.database_url:
-            _check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"), "postgresql://user@host/name")
+            check_url("DATABASE_URL", self.database_url, ("postgresql", "postgres"), "postgresql://user@host/name")
         if self.redis_url:
-            _check_url("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"), "redis://host:6379/0")
+            check_url("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"), "redis://host:6379/0")
         if self.secret and len(self.secret) < SECRET_MIN_CHARS:
             raise ConfigError("TALKSPURT_SECRET", f"at least {SECRET_MIN_CHARS} characters, e.g. openssl rand -hex 32")
 
@@ -117,14 +132,14 @@ class StoreConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> StoreConfig:
-        fields: _Fields = {
-            "database_url": ("DATABASE_URL", _text),
-            "redis_url": ("REDIS_URL", _text),
-            "allow_embedded": ("ALLOW_EMBEDDED", _flag),
-            "secret": ("TALKSPURT_SECRET", _text),
+        fields: Fields = {
+            "database_url": ("DATABASE_URL", text),
+            "redis_url": ("REDIS_URL", text),
+            "allow_embedded": ("ALLOW_EMBEDDED", flag),
+            "secret": ("TALKSPURT_SECRET", text),
         }
         data_dir = Path(env.get("DATA_DIR", "var")).absolute()
-        return cls(data_dir=data_dir, agents_dir=_agents_dir(env.get("AGENTS_DIR", "")), **_read(env, fields))
+        return cls(data_dir=data_dir, agents_dir=_agents_dir(env.get("AGENTS_DIR", "")), **read(env, fields))
 
     def signing_key(self) -> bytes:
         """TALKSPURT_SECRET, or a key kept in `data_dir`/secret (0600), which is made at the first call.
@@ -149,7 +164,7 @@ class TwilioConfig:
     api_url: str = "https://api.twilio.com"
 
     def __post_init__(self) -> None:
-        _check_url("TWILIO_API_URL", self.api_url, ("https", "http"), "https://api.twilio.com")
+        check_url("TWILIO_API_URL", self.api_url, ("https", "http"), "https://api.twilio.com")
         if self.account_sid and not re.fullmatch(r"AC[0-9a-fA-F]{32}", self.account_sid):
             raise ConfigError("TWILIO_ACCOUNT_SID", "AC and 32 hexadecimal digits", self.account_sid)
         if bool(self.account_sid) != bool(self.auth_token):
@@ -169,40 +184,13 @@ class TwilioConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> TwilioConfig:
-        fields: _Fields = {
-            "account_sid": ("TWILIO_ACCOUNT_SID", _text),
-            "auth_token": ("TWILIO_AUTH_TOKEN", _text),
-            "auth_token_next": ("TWILIO_AUTH_TOKEN_NEXT", _text),
-            "api_url": ("TWILIO_API_URL", _base_url),
+        fields: Fields = {
+            "account_sid": ("TWILIO_ACCOUNT_SID", text),
+            "auth_token": ("TWILIO_AUTH_TOKEN", text),
+            "auth_token_next": ("TWILIO_AUTH_TOKEN_NEXT", text),
+            "api_url": ("TWILIO_API_URL", base_url),
         }
-        return cls(**_read(env, fields))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderConfig:
-    """`stt`, `llm`, `tts` replace the agent's own providers in every call; empty leaves the agent's choice."""
-
-    stt: str = ""
-    llm: str = ""
-    tts: str = ""
-    spanish_stt: str = ""  # folder of the Spanish weights, whose licence the operator must accept (docs/offline.md)
-
-    def __post_init__(self) -> None:
-        for variable, name in (("STT_PROVIDER", self.stt), ("LLM_PROVIDER", self.llm), ("TTS_PROVIDER", self.tts)):
-            if name and not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name):
-                raise ConfigError(variable, "the name of a provider, or nothing for the agent's own", name)
-        if self.spanish_stt and not Path(self.spanish_stt).is_dir():
-            raise ConfigError("TALKSPURT_SPANISH_STT", "a folder of Spanish weights", self.spanish_stt)
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> ProviderConfig:
-        fields: _Fields = {
-            "stt": ("STT_PROVIDER", _text),
-            "llm": ("LLM_PROVIDER", _text),
-            "tts": ("TTS_PROVIDER", _text),
-            "spanish_stt": ("TALKSPURT_SPANISH_STT", _text),
-        }
-        return cls(**_read(env, fields))
+        return cls(**read(env, fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +200,8 @@ class MediaConfig:
     journal: bool = True  # events and actions of each call, for replay
 
     def __post_init__(self) -> None:
-        _in_range("PACER_LEAD_MS", self.pacer_lead_ms, 60, 1000)
-        _in_range("PACER_CHUNK_MS", self.pacer_chunk_ms, FRAME_MS, 500)
+        check_range("PACER_LEAD_MS", self.pacer_lead_ms, 60, 1000)
+        check_range("PACER_CHUNK_MS", self.pacer_chunk_ms, FRAME_MS, 500)
         if self.pacer_chunk_ms % FRAME_MS:
             raise ConfigError("PACER_CHUNK_MS", f"whole frames of {FRAME_MS} ms", str(self.pacer_chunk_ms))
         if self.pacer_chunk_ms > self.pacer_lead_ms:
@@ -221,12 +209,12 @@ class MediaConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> MediaConfig:
-        fields: _Fields = {
-            "pacer_lead_ms": ("PACER_LEAD_MS", _int),
-            "pacer_chunk_ms": ("PACER_CHUNK_MS", _int),
-            "journal": ("JOURNAL", _flag),
+        fields: Fields = {
+            "pacer_lead_ms": ("PACER_LEAD_MS", whole),
+            "pacer_chunk_ms": ("PACER_CHUNK_MS", whole),
+            "journal": ("JOURNAL", flag),
         }
-        return cls(**_read(env, fields))
+        return cls(**read(env, fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,12 +223,12 @@ class LogConfig:
     format: LogFormat = "json"
 
     def __post_init__(self) -> None:
-        _one_of("LOG_LEVEL", self.level, get_args(LogLevel))
-        _one_of("LOG_FORMAT", self.format, get_args(LogFormat))
+        check_one_of("LOG_LEVEL", self.level, get_args(LogLevel))
+        check_one_of("LOG_FORMAT", self.format, get_args(LogFormat))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> LogConfig:
-        return cls(**_read(env, {"level": ("LOG_LEVEL", _lower), "format": ("LOG_FORMAT", _lower)}))
+        return cls(**read(env, {"level": ("LOG_LEVEL", lower), "format": ("LOG_FORMAT", lower)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +275,7 @@ class Config:
         store, twilio = self.store, self.twilio
         urls = (urlsplit(url).password or "" for url in (store.database_url, store.redis_url))
         known = (self.server.api_key, store.secret, twilio.auth_token, twilio.auth_token_next, *urls)
-        return tuple(text for text in known if text)
+        return (*(one for one in known if one), *self.providers.secrets)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
@@ -310,7 +298,7 @@ def shared_file(name: str) -> Path:
     Raises:
         FileNotFoundError: neither place has it; the installation is incomplete.
     """
-    places = (Path(__file__).parent.parent / name, Path(sys.prefix) / "share" / "talkspurt" / name)
+    places = (Path(__file__).parents[2] / name, Path(sys.prefix) / "share" / "talkspurt" / name)
     for place in places:
         if place.exists():
             return place
@@ -353,64 +341,3 @@ def _read_or_make_key(path: Path) -> bytes:
     if len(key) < SECRET_MIN_CHARS:
         raise ConfigError("DATA_DIR", f"{path} to hold at least {SECRET_MIN_CHARS} characters; remove it to renew it")
     return key
-
-
-_Fields = dict[str, tuple[str, Callable[[str, str], Any]]]
-
-
-def _read(env: Mapping[str, str], fields: _Fields) -> dict[str, Any]:
-    """Keyword arguments for the variables that are set; the others keep the default of their field."""
-    return {name: parse(variable, env[variable]) for name, (variable, parse) in fields.items() if variable in env}
-
-
-def _text(_variable: str, text: str) -> str:
-    return text
-
-
-def _lower(_variable: str, text: str) -> str:
-    return text.lower()
-
-
-def _base_url(_variable: str, text: str) -> str:
-    return text.rstrip("/")
-
-
-def _list(_variable: str, text: str) -> tuple[str, ...]:
-    return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
-
-
-def _int(variable: str, text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ConfigError(variable, "a whole number", text)
-    return int(text)
-
-
-def _flag(variable: str, text: str) -> bool:
-    if text.lower() in ("1", "on", "true", "yes"):
-        return True
-    if text.lower() in ("0", "off", "false", "no"):
-        return False
-    raise ConfigError(variable, "on or off", text)
-
-
-def _in_range(variable: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ConfigError(variable, f"a whole number from {low} to {high}", str(value))
-
-
-def _one_of(variable: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise ConfigError(variable, f"one of {', '.join(accepted)}", value)
-
-
-def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> None:
-    """Refuse what cannot be a URL of these schemes. The value is not shown: it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        named = parts.scheme in schemes and bool(parts.netloc or parts.path) and (parts.port or 1) > 0
-    except ValueError:
-        named = False
-    if not named or any(c.isspace() for c in url):
-        raise ConfigError(name, f"a URL like {example}")
-    if name in ("PUBLIC_URL", "TWILIO_API_URL") and (not parts.netloc or parts.query or parts.fragment):
-        raise ConfigError(name, f"a URL like {example}, without a query", url)
