@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime
 import pytest
 import soxr
 
-from audio_native import fir, g711, level, mix, reference
+from audio_native import fir, g711, level, mix, reference, silero
+from audio_native.silero_weights import packaged_file, read_weights
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -146,6 +148,39 @@ def ramp_case() -> Case:
     )
 
 
+def silero_case() -> Case:
+    """FRAMES windows of 32 ms: batches of 32 calls, against onnxruntime one call at a time as its package does it."""
+    weights = read_weights(packaged_file())
+    net, streams = silero.SileroNet(weights), [silero.SileroStream() for _ in range(32)]
+    line = np.concatenate(speech(16_000))[: FRAMES // 32 * 512]
+    windows = line.reshape(-1, 512)
+    raw = [window.tobytes() for window in windows]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(packaged_file()), options)
+    blank = {"state": np.zeros((2, 1, 128), np.float32), "sr": np.array(16_000)}
+    rows = [{"input": np.pad(one / 32768, (64, 0)).astype(np.float32)[None], **blank} for one in windows]
+
+    def native() -> None:
+        for window in raw:
+            for stream in streams:
+                stream.push(window)
+            net.score(streams)
+
+    def instead() -> None:
+        for row in rows:
+            for _ in streams:
+                session.run(None, row)
+
+    return Case(
+        kernel="silero_32",
+        native=native,
+        reference=lambda: [reference.silero(weights, line) for _ in streams],
+        alternative="onnxruntime",
+        instead=instead,
+    )
+
+
 CASES: list[Case] = [
     *code_cases(),
     *(rate_case(*pair) for pair in [(8_000, 16_000), (16_000, 8_000), (24_000, 8_000), (24_000, 16_000)]),
@@ -153,6 +188,7 @@ CASES: list[Case] = [
     level_case(),
     mix_case(),
     ramp_case(),
+    silero_case(),
 ]
 
 

@@ -33,7 +33,7 @@ from server.store.agents import read_folder
 from server.store.postgres import Postgres, PostgresUnavailable
 from server.store.redis import Redis, RedisUnavailable
 
-EXTENSIONS = ("dispatch", "fir", "g711", "level", "media", "mix", "ring", "uplink")
+EXTENSIONS = ("dispatch", "fir", "g711", "level", "media", "mix", "ring", "silero", "uplink")
 FILES_PER_CALL = 4
 """Media socket, and a connection each to recogniser, model and synthesiser."""
 FILES_OWN = 256
