@@ -1,0 +1,14 @@
+"""An OpenAI-compatible service on a local port: chat, models, transcription and speech of OpenAI, Groq and Azure."""
+
+from bench.sim.openai.answer import Answer, Brain, FixtureBrain, ScriptedBrain, ToolUse
+from bench.sim.openai.chunk import Style
+from bench.sim.openai.fault import Fault
+from bench.sim.openai.flavour import Flavour, Model, RateMeter
+from bench.sim.openai.pace import PACES, Pace
+from bench.sim.openai.seen import Seen
+from bench.sim.openai.server import OpenAiSim
+
+__all__ = [
+    "PACES", "Answer", "Brain", "Fault", "FixtureBrain", "Flavour", "Model", "OpenAiSim", "Pace", "RateMeter",
+    "ScriptedBrain", "Seen", "Style", "ToolUse",
+]  # fmt: skip
