@@ -59,6 +59,7 @@ setup(
     package_data={
         "audio_native": ["*.pyi", "*.pxd", "*.h", "py.typed"],
         "server": ["py.typed", "console/*", "data/*"],
+        "bench": ["budgets.toml", "demo/*.yaml", "sim/data/*"],
     },
     data_files=[
         ("share/talkspurt", ["schema.sql"]),

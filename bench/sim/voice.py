@@ -6,6 +6,7 @@ another pitch. Rendering takes some 10 ms for each second of speech.
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 import ttspico
@@ -13,6 +14,7 @@ import ttspico
 from bench.sim.sound import Clip
 
 PICO_RATE_HZ = 16000
+_speaking = threading.Lock()
 
 
 @cache
@@ -20,12 +22,23 @@ def _engine(language: str) -> ttspico.TtsEngine:
     return ttspico.TtsEngine(language)
 
 
-def pico_clip(text: str, *, language: str = "en-GB", pitch_percent: int = 100, rate_percent: int = 100) -> Clip:
-    """What a synthesised caller says. `pitch_percent` 50-200 and `rate_percent` 20-500, 100 is the voice's own."""
-    engine = _engine(language)
-    engine.pitch = pitch_percent
-    engine.rate = rate_percent
-    s16 = engine.speak(text)
+def pico_s16(text: str, *, language: str = "en-GB", pitch_percent: int = 100, rate_percent: int = 100) -> bytes:
+    """`text` as spoken, s16 at PICO_RATE_HZ. Thread: any; one rendering at a time.
+
+    Raises:
+        ValueError: nothing was rendered.
+    """
+    with _speaking:
+        engine = _engine(language)
+        engine.pitch = pitch_percent
+        engine.rate = rate_percent
+        s16 = bytes(engine.speak(text))
     if not s16:
         raise ValueError(f"Pico rendered nothing for {text!r}")
+    return s16
+
+
+def pico_clip(text: str, *, language: str = "en-GB", pitch_percent: int = 100, rate_percent: int = 100) -> Clip:
+    """What a synthesised caller says. `pitch_percent` 50-200 and `rate_percent` 20-500, 100 is the voice's own."""
+    s16 = pico_s16(text, language=language, pitch_percent=pitch_percent, rate_percent=rate_percent)
     return Clip.from_s16(s16, PICO_RATE_HZ, text=text, source=f"synthesised: SVOX Pico {language}")

@@ -15,6 +15,8 @@ import uvloop
 from bench.sim.openai import Flavour, OpenAiSim
 
 CHAT_MODEL = {Flavour.OPENAI: "gpt-4o-mini", Flavour.GROQ: "openai/gpt-oss-20b", Flavour.AZURE: "gpt-4o-mini"}
+TRANSCRIPTION_MODEL = {Flavour.OPENAI: "whisper-1", Flavour.GROQ: "whisper-large-v3-turbo", Flavour.AZURE: "whisper"}
+SPEECH_MODEL = {Flavour.OPENAI: "tts-1", Flavour.GROQ: "canopylabs/orpheus-v1-english", Flavour.AZURE: "tts"}
 USER = [{"role": "user", "content": "hello"}]
 API_VERSION = "2024-10-21"
 

@@ -2,6 +2,7 @@
 
 from bench.sim.openai.answer import Answer, Brain, FixtureBrain, ScriptedBrain, ToolUse
 from bench.sim.openai.chunk import Style
+from bench.sim.openai.clinic import ClinicBrain
 from bench.sim.openai.fault import Fault
 from bench.sim.openai.flavour import Flavour, Model, RateMeter
 from bench.sim.openai.pace import PACES, Pace
@@ -9,6 +10,6 @@ from bench.sim.openai.seen import Seen
 from bench.sim.openai.server import OpenAiSim
 
 __all__ = [
-    "PACES", "Answer", "Brain", "Fault", "FixtureBrain", "Flavour", "Model", "OpenAiSim", "Pace", "RateMeter",
-    "ScriptedBrain", "Seen", "Style", "ToolUse",
+    "PACES", "Answer", "Brain", "ClinicBrain", "Fault", "FixtureBrain", "Flavour", "Model", "OpenAiSim", "Pace",
+    "RateMeter", "ScriptedBrain", "Seen", "Style", "ToolUse",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 _Z95 = NormalDist().inv_cdf(0.95)
@@ -27,9 +27,9 @@ class LogNormal:
 class Pace:
     """One profile.
 
-    tokens_per_s 0: as fast as the client reads. slow_share of first tokens take slow_ms; hung_share of streams fall
-    silent after hung_after_tokens. audio_times: speech is sent that many times faster than it lasts; stall_share of
-    speech answers pause for stall_ms.
+    tokens_per_s 0: as fast as the client reads. audio_times: speech is sent that many times faster than it lasts, 0:
+    at once; cold_ms: its first byte comes later on a new connection. slow_share of first tokens take slow_ms;
+    hung_share of streams fall silent after hung_after_tokens; stall_share of speech answers pause for stall_ms.
     """
 
     first_token: LogNormal
@@ -64,4 +64,5 @@ PACES = {
         transcription=LogNormal(5, 10),
     ),
     "azure-groq": _USUAL,
+    "brownout": replace(_USUAL, slow_share=0.05, hung_share=0.02, stall_share=0.01),
 }  # fmt: skip

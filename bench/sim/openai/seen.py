@@ -17,9 +17,9 @@ class Seen:
     """One request.
 
     `headers` have lower-case names; `body` is JSON, or the form's fields. `audio` is a file that came in the form.
-    `connection` numbers the TCP connections from 1: equal numbers, one connection. `status` 0: no head was sent.
-    `tokens` were sent (audio: chunks). `ended`: done, client (it went away), fault, refused, or empty while it runs;
-    `over` is set then.
+    `connection` numbers the TCP connections from 1: equal numbers, one connection; `is_first` on it. `status` 0: no
+    head was sent. `tokens` were sent (audio: chunks). `ended`: done, client (it went away), fault, refused, or empty
+    while it runs; `over` is set then.
     """
 
     no: int
@@ -28,6 +28,7 @@ class Seen:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    is_first: bool = False
     route: str = ""
     body: Any = None
     audio: bytes = b""

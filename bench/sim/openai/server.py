@@ -21,6 +21,17 @@ import orjson
 from aiohttp import web
 
 from bench.sim.openai.answer import Brain, FixtureBrain, count_tokens, within_limits
+from bench.sim.openai.audio import (
+    PicoVoice,
+    Recogniser,
+    SpeechStream,
+    Voice,
+    check_speech,
+    check_transcription,
+    read_form,
+    read_wave,
+    transcription_body,
+)
 from bench.sim.openai.check import check_chat
 from bench.sim.openai.chunk import Style, Teller
 from bench.sim.openai.fault import CONNECTION, Fault, FaultBox
@@ -53,12 +64,17 @@ _ROUTES = {
 }
 
 
+def _hears_nothing(s16: bytes, rate_hz: int) -> str:
+    return ""
+
+
 class OpenAiSim:
     """One service. Use as `async with OpenAiSim(Flavour.GROQ) as sim: … sim.url …`.
 
     Args:
         flavour: whose service it is.
-        brain: what it says. pace: how fast. style: how it is told; may be changed while it runs.
+        brain: what it says. voice: how it sounds, Pico by default. recogniser: what it hears, nothing by default.
+        pace: how fast. style: how it is told; may be changed while it runs.
         keys: accepted keys; may be changed while it runs. models: besides those of the flavour.
         meter: its rate limits; None: a large plan.
         port: 0 chooses one. keep_alive_s: idle connections are closed after that.
@@ -70,6 +86,8 @@ class OpenAiSim:
         flavour: Flavour,
         *,
         brain: Brain | None = None,
+        voice: Voice | None = None,
+        recogniser: Recogniser | None = None,
         pace: Pace | None = None,
         style: Style | None = None,
         keys: Iterable[str] = ("sim-key",),
@@ -82,6 +100,8 @@ class OpenAiSim:
     ) -> None:
         self.flavour = flavour
         self.brain: Brain = brain or FixtureBrain({})
+        self.voice = voice or PicoVoice()
+        self.recogniser = recogniser or _hears_nothing
         self.pace = pace or PACES["instant"]
         self.style = style or Style()
         self.keys = set(keys)
@@ -96,6 +116,7 @@ class OpenAiSim:
         self._dice = random.Random(seed)
         self._keep_alive_s = keep_alive_s
         self._numbers: dict[Any, int] = {}
+        self._fresh: set[int] = set()
         self._cache: dict[str, list[Any]] = {}
         self._http: web.Server | None = None
         self._listening: asyncio.Server | None = None
@@ -170,9 +191,11 @@ class OpenAiSim:
         self.connections += 1
         protocol = self._http()
         self._numbers[protocol] = self.connections
+        self._fresh.add(self.connections)
         if len(self._numbers) > 2 * len(self._http.connections) + 64:
             live = set(self._http.connections) | {protocol}
             self._numbers = {one: number for one, number in self._numbers.items() if one in live}
+            self._fresh &= set(self._numbers.values())
         return protocol
 
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
@@ -188,6 +211,8 @@ class OpenAiSim:
             dict(parse_qsl(request.query_string)),
             {name.lower(): value for name, value in request.headers.items()},
         )
+        seen.is_first = seen.connection in self._fresh
+        self._fresh.discard(seen.connection)
         self.log.add(seen)
         headers = fixed_headers(self.flavour, seen.no, self._dice)
         try:
@@ -212,9 +237,11 @@ class OpenAiSim:
             return done
         if seen.route == "chat":
             return await self._chat(request, seen, headers, raw, deployment, fault)
-        if seen.route == "models":
-            return self._json(self._model_list(), seen, headers)
-        raise self._unknown_address(request)
+        if seen.route == "speech":
+            return await self._speech(request, seen, headers, raw, deployment, fault)
+        if seen.route == "transcription":
+            return await self._transcription(request, seen, headers, deployment, fault)
+        return self._json(self._model_list(), seen, headers)
 
     def _suffix(self, request: web.BaseRequest, seen: Seen) -> tuple[str, str]:
         """The address without what the flavour puts before it, and Azure's deployment."""
@@ -250,15 +277,17 @@ class OpenAiSim:
         if request.method == "GET":
             return None
         try:
+            if seen.route == "transcription":
+                seen.body = await read_form(request, seen)
+                return seen.body
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise Refusal(413, "Maximum content size limit exceeded", "server_error") from None
-        if seen.route == "chat" or request.content_type == "application/json":
-            try:
-                seen.body = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                said = "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
-                raise Refusal(400, said + "your HTTP library correctly.)") from None
+        try:
+            seen.body = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            said = "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
+            raise Refusal(400, said + "your HTTP library correctly.)") from None
         return seen.body
 
     async def _strike(
@@ -339,6 +368,46 @@ class OpenAiSim:
             hang_up(request, reset=fault.kind == "stream_reset")
             return True
         return False
+
+    # ── Audio ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _speech(
+        self, request: web.BaseRequest, seen: Seen, headers: dict[str, str], raw: Any, deployment: str,
+        fault: Fault | None,
+    ) -> web.StreamResponse:  # fmt: skip
+        self._model(deployment or (raw.get("model") if isinstance(raw, dict) else None), "speech")
+        check_speech(raw, self.flavour)
+        s16 = await asyncio.to_thread(self.voice, raw["input"], raw["voice"])
+        pace = self.pace
+        first_s = pace.speech_first_byte.sample_s(self._dice) + (pace.cold_ms / 1000 if seen.is_first else 0)
+        if fault is None and self._dice.random() < pace.stall_share:
+            fault = Fault(kind="stall", after_tokens=2, delay_ms=pace.stall_ms)
+        stream = SpeechStream(request, seen, fault, self.faults)
+        return await stream.run(
+            s16, raw.get("response_format", "pcm"), headers | self.meter.headers(), first_s, pace.audio_times
+        )
+
+    async def _transcription(
+        self, request: web.BaseRequest, seen: Seen, headers: dict[str, str], deployment: str, fault: Fault | None
+    ) -> web.StreamResponse:
+        fields = seen.body
+        self._model(deployment or fields.get("model"), "transcription")
+        check_transcription(fields, self.flavour)
+        s16, rate_hz = read_wave(seen.audio)
+        if fault is not None:
+            if await self._strike_whole(fault, request, seen):
+                return web.Response()
+        else:
+            await asyncio.sleep(self.pace.transcription.sample_s(self._dice))
+        text = await asyncio.to_thread(self.recogniser, s16, rate_hz)
+        headers |= self.meter.headers()
+        if fields.get("response_format") == "text":
+            seen.status = 200
+            seen.end("done")
+            return web.Response(text=text + "\n", headers=headers)
+        seconds = len(s16) / 2 / rate_hz
+        body = transcription_body(text, seconds, fields, headers["x-request-id"], self.flavour)
+        return self._json(body, seen, headers)
 
     def _model(self, name: Any, task: str) -> Model:
         if not isinstance(name, str) or not name:

@@ -1,0 +1,196 @@
+"""The simulated audio endpoints by the vendors' SDKs: speech in chunks, an utterance to text, their refusals."""
+
+from __future__ import annotations
+
+import io
+import time
+import wave
+from typing import Any
+
+import groq
+import httpx2
+import numpy as np
+import openai
+import pytest
+
+from bench.sim.openai import PACES, Flavour, OpenAiSim
+from bench.sim.openai.audio import SPEECH_RATE_HZ
+from tests.bench.openai_client import SPEECH_MODEL, TRANSCRIPTION_MODEL, client, run
+
+ALL = pytest.mark.parametrize("flavour", list(Flavour))
+TONE = (8000 * np.sin(np.arange(16000) / 5)).astype("<i2").tobytes()
+
+
+def wav(s16: bytes = TONE, rate_hz: int = 16000, *, width: int = 2) -> tuple[str, bytes]:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(width)
+        file.setframerate(rate_hz)
+        file.writeframes(s16)
+    return "utterance.wav", out.getvalue()
+
+
+def heard(s16: bytes, rate_hz: int) -> str:
+    """A recogniser that shows what it was given."""
+    return f"{len(s16) // 2} samples at {rate_hz}, {'the tone' if s16 == TONE else 'something else'}"
+
+
+def short_voice(text: str, voice: str) -> bytes:
+    """Half a second whose samples count up."""
+    return np.arange(SPEECH_RATE_HZ // 2).astype("<i2").tobytes()
+
+
+async def spoken(one: Any, sim: OpenAiSim, **request: Any) -> list[bytes]:
+    style = "wav" if sim.flavour is Flavour.GROQ else "pcm"
+    voice = "hannah" if sim.flavour is Flavour.GROQ else "alloy"
+    usual = {"model": SPEECH_MODEL[sim.flavour], "input": "Hello.", "voice": voice, "response_format": style}
+    chunks: list[bytes] = []
+    async with one.audio.speech.with_streaming_response.create(**(usual | request)) as answer:
+        async for chunk in answer.iter_bytes():
+            chunks.append(chunk)
+    return chunks
+
+
+@ALL
+def test_speech_comes_in_chunks_as_it_was_rendered(flavour: Flavour) -> None:
+    async def main() -> None:
+        async with OpenAiSim(flavour, voice=short_voice) as sim, client(sim) as one:
+            audio = b"".join(await spoken(one, sim))
+            header = audio[:44] if flavour is Flavour.GROQ else b""
+            assert header[:4] in (b"", b"RIFF")
+            assert audio[len(header) :] == short_voice("", "")
+            [seen] = sim.log.of("speech")
+            assert (seen.tokens, seen.ended, seen.body["input"]) == (5, "done", "Hello.")
+
+    run(main)
+
+
+def test_the_voice_is_pico_at_24_khz() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI) as sim, client(sim) as one:
+            audio = b"".join(await spoken(one, sim, input="Good morning <b>to you"))
+            samples = np.frombuffer(audio, "<i2")
+            assert 0.8 < len(samples) / SPEECH_RATE_HZ < 3
+            assert np.abs(samples.astype(int)).max() > 3000
+            other = b"".join(await spoken(one, sim, input="Good morning <b>to you", voice="echo"))
+            assert other != audio
+
+    run(main)
+
+
+def test_speech_is_paced_and_a_cold_connection_is_slower() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI, voice=short_voice, pace=PACES["azure-groq"], seed=3) as sim:
+            async with client(sim) as one:
+                begun = time.monotonic()
+                await spoken(one, sim)
+                cold_s = time.monotonic() - begun
+            # 180 ms cold, some 120 to the first byte, 20 for 0.4 s of sound at 20 times its pace.
+            assert 0.25 < cold_s < 1.5
+            assert [seen.is_first for seen in sim.log.of("speech")] == [True]
+
+    run(main)
+
+
+def test_faults_of_speech() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI, voice=short_voice) as sim, client(sim, read_s=0.2) as one:
+            whole = short_voice("", "")
+            # The SDK hands on what its HTTP library raises in a body of raw bytes.
+            for kind, error in (
+                ("silence", httpx2.ReadTimeout),
+                ("stream_reset", httpx2.ReadError),
+                ("stream_cut", httpx2.RemoteProtocolError),
+            ):
+                sim.inject(kind, route="speech", after_tokens=2)
+                with pytest.raises(error):
+                    await spoken(one, sim)
+            sim.inject("early_end", route="speech", after_tokens=2)
+            assert b"".join(await spoken(one, sim)) == whole[:9600]
+            sim.inject("half_sample", route="speech")
+            assert b"".join(await spoken(one, sim)) == whole[:-1]
+            sim.inject("wave_header", route="speech")
+            assert b"".join(await spoken(one, sim))[:4] == b"RIFF"
+            sim.inject("empty_200", route="speech")
+            assert await spoken(one, sim) == []
+            sim.inject("stall", route="speech", after_tokens=2, delay_ms=60)
+            assert b"".join(await spoken(one, sim)) == whole
+            sim.inject("rate_limit", route="speech")
+            with pytest.raises(openai.RateLimitError):
+                await spoken(one, sim)
+            assert sim.faults.injected == dict.fromkeys(sim.faults.picked, 1)
+            assert len(sim.faults.injected) == 9
+
+    run(main)
+
+
+@ALL
+def test_an_utterance_is_recognised_by_what_arrived(flavour: Flavour) -> None:
+    async def main() -> None:
+        async with OpenAiSim(flavour, recogniser=heard) as sim, client(sim) as one:
+            create = one.audio.transcriptions.create
+            model = TRANSCRIPTION_MODEL[flavour]
+            got = await create(model=model, file=wav(), language="en", prompt="Harbour Dental", temperature=0)
+            assert got.text == "16000 samples at 16000, the tone"
+            [seen] = sim.log.of("transcription")
+            assert seen.body["prompt"] == "Harbour Dental"
+            assert seen.audio == wav()[1]
+            got = await create(model=model, file=wav(TONE[:8000], 8000), response_format="verbose_json")
+            assert got.text == "4000 samples at 8000, something else"
+            segment = got.segments[0]
+            segment = segment if isinstance(segment, dict) else segment.model_dump()
+            assert (segment["no_speech_prob"], segment["end"]) == (0.01, 0.5)
+            text = await create(model=model, file=wav(), response_format="text")
+            assert str(text).strip() == "16000 samples at 16000, the tone"
+
+    run(main)
+
+
+@ALL
+def test_an_utterance_that_the_vendor_would_not_take(flavour: Flavour) -> None:
+    async def main() -> None:
+        vendor: Any = groq if flavour is Flavour.GROQ else openai
+        async with OpenAiSim(flavour, recogniser=heard) as sim, client(sim) as one:
+            create = one.audio.transcriptions.create
+            model = TRANSCRIPTION_MODEL[flavour]
+            for file, word in (
+                (wav(TONE[:1600]), "too short"),
+                (("a.wav", b"no sound"), "Invalid file format"),
+                (("a.wav", wav()[1][:-100]), "corrupted"),
+                (wav(width=1), "16-bit"),
+            ):
+                with pytest.raises(vendor.BadRequestError, match=word):
+                    await create(model=model, file=file)
+            for change, word in (
+                ({"language": "en-US"}, "ISO-639-1"),
+                ({"temperature": 2}, "temperature"),
+                ({"extra_body": {"lang": "en"}}, "lang"),
+            ):
+                with pytest.raises(vendor.BadRequestError, match=word):
+                    await create(model=model, file=wav(), **change)
+            with pytest.raises(vendor.NotFoundError):
+                await create(model="no-such", file=wav())
+            for kind in ("rate_limit", "overloaded", "close", "json_200"):
+                sim.inject(kind, route="transcription")
+            for error in (vendor.RateLimitError, vendor.InternalServerError, vendor.APIConnectionError):
+                with pytest.raises(error):
+                    await create(model=model, file=wav())
+            assert not getattr(await create(model=model, file=wav()), "text", None)
+
+    run(main)
+
+
+@ALL
+def test_speech_that_the_vendor_would_not_render(flavour: Flavour) -> None:
+    async def main() -> None:
+        vendor: Any = groq if flavour is Flavour.GROQ else openai
+        async with OpenAiSim(flavour, voice=short_voice) as sim, client(sim) as one:
+            for change in (
+                {"input": ""}, {"input": "x" * 5000}, {"voice": "nobody"}, {"response_format": "mp3"}, {"speed": 9},
+                {"extra_body": {"pitch": 1}},
+            ):  # fmt: skip
+                with pytest.raises(vendor.BadRequestError):
+                    await spoken(one, sim, **change)
+
+    run(main)
