@@ -35,8 +35,6 @@ cdef extern from "silero_net.h" nogil:
         float bias_lstm[512]
         float out[128]
         float bias_out
-    ctypedef struct silero_state:
-        float hidden[128]
     ctypedef void (*silero_group)(
         const silero_net*, int, const int16_t* const*, silero_state* const*, float*
     ) noexcept nogil
@@ -93,13 +91,6 @@ cdef class SileroStream:
         probability: the same unrounded.
         windows: scored so far. overruns: samples that were dropped because nobody scored.
     """
-
-    cdef silero_state* _state
-    cdef int16_t _pending[PENDING]
-    cdef int _count
-    cdef readonly int score
-    cdef readonly float probability
-    cdef readonly unsigned long long windows, overruns
 
     def __cinit__(self):
         self._state = <silero_state*>calloc(1, sizeof(silero_state))

@@ -2,6 +2,7 @@ from typing import Final, Literal, final
 
 from audio_native.media import MediaGrammar
 from audio_native.ring import WireRing
+from audio_native.silero import SileroStream
 from audio_native.vad import VadDetector
 
 F_AUDIO: Final[int]
@@ -24,6 +25,7 @@ class Uplink:
         out_rate_hz: int = 16000,
         detector: VadDetector | None = None,
         decider: VadDetector | None = None,
+        scorer: SileroStream | None = None,
         onset_ms: int = 60,
         hangover_ms: int = 200,
         confirm_ms: int = 200,
