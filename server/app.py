@@ -29,6 +29,7 @@ from server.agent.settings import CHANNELS, AgentSettings
 from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
+from server.call.scoring import SpeechScoring
 from server.call.session import CallFacts, CallProviders, CallServices, transcriber_config
 from server.carrier.errors import CarrierError
 from server.carrier.signature import TwilioSignature
@@ -148,6 +149,7 @@ class _Process:
         services = CallServices(
             clock=self._clock,
             pacer=Pacer(self._clock, lambda late_s: None),
+            scoring=SpeechScoring.load(),
             clips=self._clips,
             metrics=self._metrics,
             spool=spool,

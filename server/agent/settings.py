@@ -102,6 +102,9 @@ class OpeningSettings:
 class TurnSettings:
     min_delay_ms: int = _ranged(500, 100, 3000, "silence after which a complete utterance ends the turn")
     max_delay_ms: int = _ranged(1600, 300, 8000, "silence after which the turn ends whatever was said")
+    vad: Literal["silero", "webrtc"] = _one_of(
+        "silero", "who says what is speech: a neural network that must agree with the detector, or the detector alone"
+    )
     vad_mode: int = _ranged(2, 0, 3, "webrtcvad aggressiveness")
     onset_ms: int = _ranged(60, 20, 300, "speech that opens a talkspurt")
     hangover_ms: int = _ranged(200, 60, 600, "silence that closes a talkspurt")

@@ -39,6 +39,7 @@ from server.call.clips import Clip, Clips, speech_request
 from server.call.downlink import Downlink, MediaSink, wire_format
 from server.call.journal import Journal
 from server.call.pacer import Pacer
+from server.call.scoring import SCORED_RATES_HZ, SpeechScoring
 from server.call.uplink import UplinkPath
 from server.clock import Clock
 from server.dialogue import event as ev
@@ -86,6 +87,7 @@ class CallServices:
 
     clock: Clock
     pacer: Pacer
+    scoring: SpeechScoring
     clips: Clips
     metrics: Metrics
     spool: Spool
@@ -156,12 +158,15 @@ class CallSession:
             lead_ms=services.lead_ms,
             chunk_ms=services.chunk_ms,
         )
+        hears = settings.turn.vad == "silero" and fmt.rate_hz in SCORED_RATES_HZ
+        self._scorer = services.scoring.open() if hears else None
         self.uplink = UplinkPath(
             wire=wire,
             stream_id=stream_id,
             fmt=fmt,
             settings=settings,
             stt_format=stt_format,
+            scorer=self._scorer,
             clock=services.clock,
             dispatch=self.dispatch,
             on_mark=self.downlink.on_mark,
@@ -234,6 +239,8 @@ class CallSession:
             timer.cancel()
         self._timers.clear()
         services.pacer.remove(self.downlink)
+        if self._scorer is not None:
+            services.scoring.close(self._scorer)
         if self._stt is not None:
             try:
                 async with asyncio.timeout(1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from audio_native.silero import SileroStream
 from audio_native.uplink import F_AUDIO, F_BAD, F_CONFIRMED, F_OFFSET, F_ONSET, F_SLOW, Uplink
 from audio_native.vad import WebRtcDetector
 from providers.base import AudioFormat, TranscriptStream
@@ -70,6 +71,7 @@ class UplinkPath:
         fmt: MediaFormat,
         settings: AgentSettings,
         stt_format: AudioFormat,
+        scorer: SileroStream | None,
         clock: Clock,
         dispatch: Callable[[ev.Event], None],
         on_mark: Callable[[str], None],
@@ -84,6 +86,7 @@ class UplinkPath:
             out="wire" if wire_form else "s16",
             out_rate_hz=stt_format.rate_hz,
             detector=WebRtcDetector(turn.vad_mode, fmt.rate_hz),
+            scorer=scorer,
             onset_ms=turn.onset_ms,
             hangover_ms=turn.hangover_ms,
             confirm_ms=max(turn.onset_ms, settings.interruption.min_speech_ms),

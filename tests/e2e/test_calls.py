@@ -16,15 +16,14 @@ import uvloop
 from bench.load.server_process import PUBLIC_URL, ServerProcess
 from bench.sim.caller import Say, ScriptedCaller, When
 from bench.sim.fault import FaultPlan
-from bench.sim.sound import Clip
 from bench.sim.twilio import Account, Call, Exchange
+from bench.sim.voice import pico_clip
 from server.call.journal import replay
 from server.dialogue import event as ev
-from tests.audio_native.test_uplink import speech
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 
-CLIP = Clip.from_s16(speech(1.2).tobytes(), 8000, text="a vowel", source="made by the test")
+CLIP = pico_clip("Would that be possible?")
 NUMBER = "+15550100"
 AGENT = """
 name: Test
@@ -141,7 +140,8 @@ def test_silent_caller_is_prompted_and_hung_up_by_rest(tmp_path: Path, database_
 
 def test_broken_stream_is_carried_on(tmp_path: Path, database_url: str, redis_url: str) -> None:
     async def body(server: ServerProcess, exchange: Exchange) -> None:
-        call = await one_call(exchange, Say(clip=CLIP), Say(clip=CLIP), faults=FaultPlan(abort_at=120))
+        turns = [Say(clip=CLIP) for _ in range(4)]
+        call = await one_call(exchange, *turns, faults=FaultPlan(abort_at=120))
         assert len(call.streams) >= 2
 
     data = serve(tmp_path, body, stores(database_url, redis_url))
