@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import groq
@@ -11,7 +12,6 @@ import openai
 import pytest
 
 from bench.sim.openai import (
-    PACES,
     Answer,
     FixtureBrain,
     Flavour,
@@ -23,6 +23,7 @@ from bench.sim.openai import (
     ToolUse,
 )
 from bench.sim.openai.flavour import duration
+from bench.sim.profile import PROFILES
 from tests.bench.openai_client import CHAT_MODEL, USER, Heard, client, run, talk, tool
 
 ALL = pytest.mark.parametrize("flavour", list(Flavour))
@@ -335,7 +336,7 @@ def test_a_client_that_leaves_is_noticed_at_once_in_a_silent_stream() -> None:
 
 def test_down_refuses_and_drops_and_comes_up_at_the_same_port() -> None:
     async def main() -> None:
-        async with OpenAiSim(Flavour.AZURE, brain=LONG, pace=PACES["azure-groq"]) as sim, client(sim) as one:
+        async with OpenAiSim(Flavour.AZURE, brain=LONG, profile=PROFILES["azure-groq"]) as sim, client(sim) as one:
             stream = await one.chat.completions.create(model=CHAT_MODEL[sim.flavour], messages=USER, stream=True)
             sim.go_down(for_s=0.3)
             with pytest.raises(openai.APIConnectionError):
@@ -365,7 +366,7 @@ def test_connections_are_kept_numbered_and_dropped_when_idle() -> None:
 def test_a_profile_paces_the_first_token_and_the_rest(flavour: Flavour) -> None:
     async def main() -> None:
         words = FixtureBrain({}, "word " * 50)
-        async with OpenAiSim(flavour, brain=words, pace=PACES["azure-groq"]) as sim, client(sim) as one:
+        async with OpenAiSim(flavour, brain=words, profile=PROFILES["azure-groq"]) as sim, client(sim) as one:
             begun = time.monotonic()
             request = {"model": CHAT_MODEL[flavour], "messages": USER, "stream": True}
             times = []
@@ -546,5 +547,22 @@ def test_the_scripted_reply_is_that_of_the_tone_code() -> None:
             ):
                 said = (await talk(one, sim, messages=[*USER, {"role": "user", "content": heard}])).text
                 assert said == f"code {code}, this is the scripted reply that the generator takes apart"
+
+    run(main)
+
+
+def test_a_brownout_is_slow_and_silent_by_its_shares_and_counts_it() -> None:
+    async def main() -> None:
+        profile = replace(PROFILES["instant"], slow_share=0.2, slow_ms=20, hung_share=0.2, hung_after_tokens=1)
+        async with OpenAiSim(Flavour.OPENAI, brain=BRAIN, profile=profile) as sim, client(sim, read_s=0.1) as one:
+            hung = 0
+            for _ in range(30):
+                try:
+                    await talk(one, sim)
+                except openai.APITimeoutError:
+                    hung += 1
+            assert 0 < hung < 20
+            assert sim.faults.injected["silence"] == hung
+            assert 0 < sim.faults.injected["slow_first_token"] < 20
 
     run(main)

@@ -13,8 +13,9 @@ import numpy as np
 import openai
 import pytest
 
-from bench.sim.openai import PACES, Flavour, OpenAiSim
+from bench.sim.openai import Flavour, OpenAiSim
 from bench.sim.openai.audio import SPEECH_RATE_HZ
+from bench.sim.profile import PROFILES
 from tests.bench.openai_client import SPEECH_MODEL, TRANSCRIPTION_MODEL, client, run
 
 ALL = pytest.mark.parametrize("flavour", list(Flavour))
@@ -81,7 +82,7 @@ def test_the_voice_is_pico_at_24_khz() -> None:
 
 def test_speech_is_paced_and_a_cold_connection_is_slower() -> None:
     async def main() -> None:
-        async with OpenAiSim(Flavour.OPENAI, voice=short_voice, pace=PACES["azure-groq"], seed=3) as sim:
+        async with OpenAiSim(Flavour.OPENAI, voice=short_voice, profile=PROFILES["azure-groq"], seed=3) as sim:
             async with client(sim) as one:
                 begun = time.monotonic()
                 await spoken(one, sim)

@@ -5,11 +5,10 @@ from bench.sim.openai.chunk import Style
 from bench.sim.openai.clinic import ClinicBrain
 from bench.sim.openai.fault import Fault
 from bench.sim.openai.flavour import Flavour, Model, RateMeter
-from bench.sim.openai.pace import PACES, Pace
 from bench.sim.openai.seen import Seen
 from bench.sim.openai.server import OpenAiSim
 
 __all__ = [
-    "PACES", "Answer", "Brain", "ClinicBrain", "Fault", "FixtureBrain", "Flavour", "Model", "OpenAiSim", "Pace",
+    "Answer", "Brain", "ClinicBrain", "Fault", "FixtureBrain", "Flavour", "Model", "OpenAiSim",
     "RateMeter", "ScriptedBrain", "Seen", "Style", "ToolUse",
 ]  # fmt: skip

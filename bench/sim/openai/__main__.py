@@ -22,8 +22,8 @@ from bench.sim.openai.chunk import Style
 from bench.sim.openai.clinic import ClinicBrain
 from bench.sim.openai.control import Control
 from bench.sim.openai.flavour import Flavour, Model
-from bench.sim.openai.pace import PACES
 from bench.sim.openai.server import OpenAiSim
+from bench.sim.profile import PROFILES
 
 BRAINS: dict[str, type[Brain]] = {"clinic": ClinicBrain, "scripted": ScriptedBrain}
 
@@ -38,7 +38,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     sim = OpenAiSim(
         Flavour(arguments.flavour),
         brain=BRAINS[arguments.brain](),
-        pace=PACES[arguments.profile],
+        profile=PROFILES[arguments.profile],
         style=Style(segments=arguments.segments),
         keys=arguments.key or ("sim-key",),
         models=[Model(name) for name in arguments.model],
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--flavour", choices=[one.value for one in Flavour], required=True)
     parser.add_argument("--port", type=int, default=0, help="0 chooses one")
     parser.add_argument("--control-port", type=int, default=0, help="orders, see control.py")
-    parser.add_argument("--profile", choices=sorted(PACES), default="azure-groq")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="azure-groq")
     parser.add_argument("--brain", choices=sorted(BRAINS), default="clinic")
     parser.add_argument("--segments", choices=["event", "split", "bytes", "joined"], default="event")
     parser.add_argument("--key", action="append", default=[], help="an accepted key (default: sim-key)")

@@ -46,9 +46,9 @@ from bench.sim.openai.flavour import (
     fixed_headers,
     refuse,
 )
-from bench.sim.openai.pace import PACES, Pace
 from bench.sim.openai.seen import Log, Seen
 from bench.sim.openai.stream import ChatStream, hang_up, hold
+from bench.sim.profile import PROFILES, Profile
 
 MAX_BODY_BYTES = 26 << 20  # the vendors take files of 25 MB
 KEEP_REQUESTS = 1000
@@ -74,7 +74,7 @@ class OpenAiSim:
     Args:
         flavour: whose service it is.
         brain: what it says. voice: how it sounds, Pico by default. recogniser: what it hears, nothing by default.
-        pace: how fast. style: how it is told; may be changed while it runs.
+        profile: how fast, instant by default. style: how it is told; may be changed while it runs.
         keys: accepted keys; may be changed while it runs. models: besides those of the flavour.
         meter: its rate limits; None: a large plan.
         port: 0 chooses one. keep_alive_s: idle connections are closed after that.
@@ -88,7 +88,7 @@ class OpenAiSim:
         brain: Brain | None = None,
         voice: Voice | None = None,
         recogniser: Recogniser | None = None,
-        pace: Pace | None = None,
+        profile: Profile | None = None,
         style: Style | None = None,
         keys: Iterable[str] = ("sim-key",),
         models: Iterable[Model] = (),
@@ -102,7 +102,7 @@ class OpenAiSim:
         self.brain: Brain = brain or FixtureBrain({})
         self.voice = voice or PicoVoice()
         self.recogniser = recogniser or _hears_nothing
-        self.pace = pace or PACES["instant"]
+        self.profile = profile or PROFILES["instant"]
         self.style = style or Style()
         self.keys = set(keys)
         self.models = {one.name: one for one in (*MODELS[flavour], *models)}
@@ -331,11 +331,9 @@ class OpenAiSim:
         if wait_s:
             after = {"retry-after": str(int(wait_s) + 1)}
             raise refuse("rate_limit", self.flavour, model=model.name, headers=after)
-        first_s, tokens_per_s = self.pace.first_token.sample_s(self._dice), self.pace.tokens_per_s
-        if self._dice.random() < self.pace.slow_share:
-            first_s = self.pace.slow_ms / 1000
-        if fault is None and self._dice.random() < self.pace.hung_share:
-            fault = Fault(kind="silence", after_tokens=self.pace.hung_after_tokens)
+        first_s, tokens_per_s = self.profile.first_token.sample_s(self._dice), self.profile.tokens_per_s
+        if fault is None:
+            fault = self._mishap()
         teller = Teller(
             self.flavour, self.style, raw | {"model": model.name}, within_limits(self.brain.answer(raw), raw),
             self._dice, prompt_tokens=prompt, cached_tokens=self._cached(raw), first_token_s=first_s,
@@ -353,6 +351,15 @@ class OpenAiSim:
             out = body["usage"]["completion_tokens"]
             await asyncio.sleep(first_s + (out / tokens_per_s if tokens_per_s else 0))
         return self._json(body, seen, headers)
+
+    def _mishap(self) -> Fault | None:
+        """What the profile's dice do to this answer."""
+        profile = self.profile
+        if profile.is_slow(self._dice):
+            return self.faults.own(Fault(kind="slow_first_token", delay_ms=profile.slow_ms))
+        if profile.is_hung(self._dice):
+            return self.faults.own(Fault(kind="silence", after_tokens=profile.hung_after_tokens))
+        return None
 
     async def _strike_whole(self, fault: Fault, request: web.BaseRequest, seen: Seen) -> bool:
         """The faults of a stream that an answer in one piece can suffer. True: nothing more is to be said."""
@@ -378,13 +385,13 @@ class OpenAiSim:
         self._model(deployment or (raw.get("model") if isinstance(raw, dict) else None), "speech")
         check_speech(raw, self.flavour)
         s16 = await asyncio.to_thread(self.voice, raw["input"], raw["voice"])
-        pace = self.pace
-        first_s = pace.speech_first_byte.sample_s(self._dice) + (pace.cold_ms / 1000 if seen.is_first else 0)
-        if fault is None and self._dice.random() < pace.stall_share:
-            fault = Fault(kind="stall", after_tokens=2, delay_ms=pace.stall_ms)
+        profile = self.profile
+        first_s = profile.first_audio.sample_s(self._dice) + (profile.cold_ms / 1000 if seen.is_first else 0)
+        if fault is None and profile.stalls(self._dice):
+            fault = self.faults.own(Fault(kind="stall", route="speech", after_tokens=2, delay_ms=profile.stall_ms))
         stream = SpeechStream(request, seen, fault, self.faults)
         return await stream.run(
-            s16, raw.get("response_format", "pcm"), headers | self.meter.headers(), first_s, pace.audio_times
+            s16, raw.get("response_format", "pcm"), headers | self.meter.headers(), first_s, profile.audio_times
         )
 
     async def _transcription(
@@ -398,7 +405,7 @@ class OpenAiSim:
             if await self._strike_whole(fault, request, seen):
                 return web.Response()
         else:
-            await asyncio.sleep(self.pace.transcription.sample_s(self._dice))
+            await asyncio.sleep(self.profile.transcription.sample_s(self._dice))
         text = await asyncio.to_thread(self.recogniser, s16, rate_hz)
         headers |= self.meter.headers()
         if fields.get("response_format") == "text":
