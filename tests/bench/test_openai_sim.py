@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,8 @@ from bench.sim.openai import (
     Style,
     ToolUse,
 )
-from bench.sim.openai.flavour import duration
+from bench.sim.openai.check import check_chat
+from bench.sim.openai.flavour import Refusal, duration
 from bench.sim.profile import PROFILES
 from tests.bench.openai_client import CHAT_MODEL, USER, Heard, client, run, talk, tool
 
@@ -458,6 +460,38 @@ def test_a_malformed_request_is_refused(flavour: Flavour) -> None:
             assert [seen.ended for seen in sim.log.of("chat")] == ["refused"] * len(wrong)
 
     run(main)
+
+
+# Values that do not belong where they are put.
+ANYTHING: list[Any] = [
+    None, True, -1, 1.5, "", "auto", [], {}, [1], ["a"], [{}], {"type": "function"},
+    {"type": "function", "function": "x"}, {"type": "function", "function": {"name": []}},
+    [{"role": "user", "content": [1]}], [{"role": ["x"]}],
+    [{"role": "assistant", "tool_calls": "x"}], [{"role": "assistant", "tool_calls": [1]}],
+    [{"role": "tool", "tool_call_id": []}], [{"role": "user", "content": [{"type": "text", "text": 1}]}],
+    [{"type": "function", "function": {"name": "a", "parameters": []}}], {"function": "x"},
+]  # fmt: skip
+NAMES = [
+    "messages", "frequency_penalty", "logit_bias", "max_completion_tokens", "n", "parallel_tool_calls", "stop",
+    "reasoning_effort", "reasoning_format", "response_format", "service_tier", "stream_options", "temperature",
+    "tool_choice", "tools", "seed",
+]  # fmt: skip
+
+
+@ALL
+def test_no_request_breaks_the_check(flavour: Flavour) -> None:
+    dice = random.Random(5)
+    refused = 0
+    for _ in range(3000):
+        raw: dict[str, Any] = {"model": "m", "messages": USER, "stream": True}
+        raw |= {"tools": TOOLS} if dice.random() < 0.5 else {}
+        raw |= {dice.choice(NAMES): dice.choice(ANYTHING) for _ in range(dice.randint(1, 3))}
+        try:
+            check_chat(raw, flavour, Model("m", reasons=dice.random() < 0.5))
+        except Refusal as refusal:
+            assert refusal.status == 400
+            refused += 1
+    assert 1500 < refused < 3000
 
 
 @ALL

@@ -20,6 +20,7 @@ import numpy as np
 import soxr
 from aiohttp import web
 
+from bench.sim.openai.check import is_one_of
 from bench.sim.openai.fault import Fault, FaultBox
 from bench.sim.openai.flavour import Flavour, Refusal
 from bench.sim.openai.seen import Seen
@@ -83,10 +84,10 @@ def check_speech(raw: Any, flavour: Flavour) -> None:
     if not isinstance(text, str) or not 1 <= len(text) <= MAX_INPUT_CHARS:
         said = f"'input' must be a string of 1 to {MAX_INPUT_CHARS} characters"
         raise Refusal(400, said, code="string_too_long" if text else "missing_required_parameter", param="input")
-    if voice not in VOICES[flavour]:
+    if not is_one_of(voice, VOICES[flavour]):
         raise Refusal(400, f"'voice' must be one of {sorted(VOICES[flavour])}", code="invalid_value", param="voice")
     formats = ("wav",) if flavour is Flavour.GROQ else ("pcm", "wav")
-    if style not in formats:
+    if not is_one_of(style, formats):
         # The vendors know more formats; this one renders only what needs no codec.
         raise Refusal(400, f"'response_format' must be one of {list(formats)} here", param="response_format")
     speed = raw.get("speed", 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bench.sim.openai.answer import count_tokens
@@ -76,6 +76,11 @@ def check_chat(raw: Any, flavour: Flavour, model: Model) -> int:
     return prompt
 
 
+def is_one_of(value: Any, allowed: Collection[str]) -> bool:
+    """Whether any JSON value is one of some strings."""
+    return isinstance(value, str) and value in allowed
+
+
 def _wrong(param: str, expected: str, code: str | None = None) -> Refusal:
     return Refusal(400, f"Invalid value for '{param}': expected {expected}.", code=code, param=param)
 
@@ -105,16 +110,20 @@ def _check_values(raw: Mapping[str, Any], flavour: Flavour) -> None:
     if flavour is Flavour.GROQ and raw.get("n") not in (None, 1):
         raise Refusal(400, "'n' : number must be at most 1", param="n")
     for name, allowed in (("reasoning_effort", _EFFORTS[flavour]), ("service_tier", _TIERS[flavour])):
-        if raw.get(name) is not None and raw[name] not in allowed:
+        if raw.get(name) is not None and not is_one_of(raw[name], allowed):
             raise _wrong(name, f"one of {sorted(allowed)}", "invalid_value")
     if raw.get("max_tokens") is not None and raw.get("max_completion_tokens") is not None:
         raise Refusal(400, "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.")
     if raw.get("reasoning_format") is not None:
-        if raw["reasoning_format"] not in ("hidden", "raw", "parsed"):
+        if not is_one_of(raw["reasoning_format"], ("hidden", "raw", "parsed")):
             raise _wrong("reasoning_format", "hidden, raw or parsed")
         if raw.get("include_reasoning") is not None:
             raise Refusal(400, "cannot specify both `reasoning_format` and `include_reasoning`")
     _check_stop(raw.get("stop"))
+    shape = raw.get("response_format")
+    shapes = ("text", "json_object", "json_schema")
+    if shape is not None and not (isinstance(shape, dict) and is_one_of(shape.get("type"), shapes)):
+        raise _wrong("response_format", f"an object of type {' or '.join(shapes)}", "invalid_type")
     options = raw.get("stream_options")
     if options is not None:
         if not raw.get("stream"):
@@ -152,7 +161,8 @@ def _check_tools(raw: Mapping[str, Any], flavour: Flavour) -> None:
             raise _wrong(path, "a JSON schema of type object", "invalid_function_parameters")
         names.append(function["name"])
     if isinstance(choice, dict):
-        if choice.get("type") != "function" or choice.get("function", {}).get("name") not in names:
+        wanted = choice.get("function")
+        if choice.get("type") != "function" or not isinstance(wanted, dict) or wanted.get("name") not in names:
             raise _wrong("tool_choice", "a function that is in 'tools'")
     elif choice not in (None, "none", "auto", "required"):
         raise _wrong("tool_choice", "none, auto, required or a function")
@@ -168,7 +178,7 @@ def _check_messages(messages: Any, flavour: Flavour) -> None:
     open_calls: set[str] = set()
     for at, message in enumerate(messages):
         path = f"messages[{at}]"
-        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        if not isinstance(message, dict) or not is_one_of(message.get("role"), _ROLES):
             raise _wrong(f"{path}.role", f"one of {sorted(_ROLES)}", "invalid_value")
         role = message["role"]
         if flavour is Flavour.GROQ and "name" in message:

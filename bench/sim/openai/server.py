@@ -10,7 +10,6 @@ second port takes orders (control.py), so that a service that is down can be tol
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import Iterable
 from types import TracebackType
@@ -20,40 +19,16 @@ from urllib.parse import parse_qsl
 import orjson
 from aiohttp import web
 
-from bench.sim.openai.answer import Brain, FixtureBrain, count_tokens, within_limits
-from bench.sim.openai.audio import (
-    PicoVoice,
-    Recogniser,
-    SpeechStream,
-    Voice,
-    check_speech,
-    check_transcription,
-    read_form,
-    read_wave,
-    transcription_body,
-)
-from bench.sim.openai.check import check_chat
-from bench.sim.openai.chunk import Style, Teller
-from bench.sim.openai.fault import CONNECTION, Fault, FaultBox
-from bench.sim.openai.flavour import (
-    MODELS,
-    REFUSALS,
-    Flavour,
-    Model,
-    RateMeter,
-    Refusal,
-    error_body,
-    fixed_headers,
-    refuse,
-)
+from bench.sim.openai.answer import Brain
+from bench.sim.openai.audio import Recogniser, Voice, read_form
+from bench.sim.openai.chunk import Style
+from bench.sim.openai.flavour import Flavour, Model, RateMeter, Refusal, error_body, fixed_headers, refuse
 from bench.sim.openai.seen import Log, Seen
-from bench.sim.openai.stream import ChatStream, hang_up, hold
-from bench.sim.profile import PROFILES, Profile
+from bench.sim.openai.service import Service
+from bench.sim.profile import Profile
 
 MAX_BODY_BYTES = 26 << 20  # the vendors take files of 25 MB
 KEEP_REQUESTS = 1000
-CACHE_STEP = 128  # prompt caches hit in steps of that many tokens, from 1024 on
-CACHE_LEAST = 1024
 CLOSE_S = 2.0
 _CLASSIC = re.compile(r"/openai/deployments/([^/]+)(/.*)")
 _ROUTES = {
@@ -64,11 +39,7 @@ _ROUTES = {
 }
 
 
-def _hears_nothing(s16: bytes, rate_hz: int) -> str:
-    return ""
-
-
-class OpenAiSim:
+class OpenAiSim(Service):
     """One service. Use as `async with OpenAiSim(Flavour.GROQ) as sim: … sim.url …`.
 
     Args:
@@ -98,26 +69,19 @@ class OpenAiSim:
         keep: int = KEEP_REQUESTS,
         seed: int = 1,
     ) -> None:
-        self.flavour = flavour
-        self.brain: Brain = brain or FixtureBrain({})
-        self.voice = voice or PicoVoice()
-        self.recogniser = recogniser or _hears_nothing
-        self.profile = profile or PROFILES["instant"]
-        self.style = style or Style()
+        super().__init__(
+            flavour, brain=brain, voice=voice, recogniser=recogniser, profile=profile, style=style, models=models,
+            meter=meter, seed=seed,
+        )  # fmt: skip
         self.keys = set(keys)
-        self.models = {one.name: one for one in (*MODELS[flavour], *models)}
-        self.meter = meter or RateMeter(flavour)
-        self.faults = FaultBox(seed)
         self.log = Log(keep)
         self.port = port
         self.connections = 0
         self.up = asyncio.Event()
         """Set while it listens."""
-        self._dice = random.Random(seed)
         self._keep_alive_s = keep_alive_s
         self._numbers: dict[Any, int] = {}
         self._fresh: set[int] = set()
-        self._cache: dict[str, list[Any]] = {}
         self._http: web.Server | None = None
         self._listening: asyncio.Server | None = None
         self._rising: asyncio.TimerHandle | None = None
@@ -180,10 +144,6 @@ class OpenAiSim:
             loop = asyncio.get_running_loop()
             self._rising = loop.call_later(for_s, lambda: loop.create_task(self.come_up()))
 
-    def inject(self, kind: str, **how: Any) -> None:
-        """Let a fault wait for its request; see `Fault`."""
-        self.faults.add(Fault(kind=kind, **how))
-
     # ── One request ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _accept(self) -> asyncio.Protocol:
@@ -231,17 +191,8 @@ class OpenAiSim:
         seen.route = _ROUTES[suffix][1]
         if not self._is_known(request):
             raise refuse("unauthorized", self.flavour)
-        raw = await self._read(request, seen)
-        fault = self.faults.pick(seen.route)
-        if fault is not None and (done := await self._strike(fault, request, seen, headers)) is not None:
-            return done
-        if seen.route == "chat":
-            return await self._chat(request, seen, headers, raw, deployment, fault)
-        if seen.route == "speech":
-            return await self._speech(request, seen, headers, raw, deployment, fault)
-        if seen.route == "transcription":
-            return await self._transcription(request, seen, headers, deployment, fault)
-        return self._json(self._model_list(), seen, headers)
+        await self._read(request, seen)
+        return await self._answer(request, seen, headers, deployment)
 
     def _suffix(self, request: web.BaseRequest, seen: Seen) -> tuple[str, str]:
         """The address without what the flavour puts before it, and Azure's deployment."""
@@ -273,191 +224,20 @@ class OpenAiSim:
             return True
         return self.flavour is Flavour.AZURE and request.headers.get("api-key") in self.keys
 
-    async def _read(self, request: web.BaseRequest, seen: Seen) -> Any:
+    async def _read(self, request: web.BaseRequest, seen: Seen) -> None:
+        """Put the body into `seen`."""
         if request.method == "GET":
-            return None
+            return
         try:
             if seen.route == "transcription":
                 seen.body = await read_form(request, seen)
-                return seen.body
-            raw = await request.read()
+            else:
+                seen.body = orjson.loads(await request.read())
         except web.HTTPRequestEntityTooLarge:
             raise Refusal(413, "Maximum content size limit exceeded", "server_error") from None
-        try:
-            seen.body = orjson.loads(raw)
         except orjson.JSONDecodeError:
             said = "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
             raise Refusal(400, said + "your HTTP library correctly.)") from None
-        return seen.body
-
-    async def _strike(
-        self, fault: Fault, request: web.BaseRequest, seen: Seen, headers: dict[str, str]
-    ) -> web.StreamResponse | None:
-        """Carry out a fault that comes instead of an answer."""
-        if fault.kind in CONNECTION:
-            seen.fault = fault.kind
-            seen.end("fault")
-            self.faults.carried_out(fault)
-            hang_up(request, reset=fault.kind == "reset")
-            return web.Response()  # nobody hears it
-        if fault.kind in REFUSALS:
-            seen.fault = fault.kind
-            self.faults.carried_out(fault)
-            model = seen.body.get("model", "") if isinstance(seen.body, dict) else ""
-            extra = dict(fault.headers)
-            if fault.kind in ("rate_limit", "slow_down", "capacity") and not extra:
-                extra["retry-after"] = "2"
-            raise refuse(fault.kind, self.flavour, model=model, headers=extra)
-        if fault.kind in ("json_200", "empty_200"):
-            seen.fault = fault.kind
-            self.faults.carried_out(fault)
-            error = error_body(refuse("server_error", self.flavour), self.flavour)
-            if fault.kind == "json_200":
-                return self._json(error, seen, headers, how="fault")
-            seen.status = 200
-            seen.end("fault")
-            return web.Response(body=b"", headers=headers, content_type="text/event-stream")
-        return None
-
-    # ── Chat ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _chat(
-        self, request: web.BaseRequest, seen: Seen, headers: dict[str, str], raw: Any, deployment: str,
-        fault: Fault | None,
-    ) -> web.StreamResponse:  # fmt: skip
-        model = self._model(deployment or (raw.get("model") if isinstance(raw, dict) else None), "chat")
-        prompt = check_chat(raw, self.flavour, model)
-        wait_s = self.meter.take(prompt + (raw.get("max_completion_tokens") or raw.get("max_tokens") or 0))
-        if wait_s:
-            after = {"retry-after": str(int(wait_s) + 1)}
-            raise refuse("rate_limit", self.flavour, model=model.name, headers=after)
-        first_s, tokens_per_s = self.profile.first_token.sample_s(self._dice), self.profile.tokens_per_s
-        if fault is None:
-            fault = self._mishap()
-        teller = Teller(
-            self.flavour, self.style, raw | {"model": model.name}, within_limits(self.brain.answer(raw), raw),
-            self._dice, prompt_tokens=prompt, cached_tokens=self._cached(raw), first_token_s=first_s,
-            tokens_per_s=tokens_per_s,
-        )  # fmt: skip
-        headers |= self.meter.headers()
-        if raw.get("stream"):
-            stream = ChatStream(request, seen, self.style, teller, self.flavour, fault, self.faults)
-            return await stream.run(headers, first_s, tokens_per_s)
-        body = teller.whole()
-        if fault is not None:
-            if await self._strike_whole(fault, request, seen):
-                return web.Response()
-        elif first_s:
-            out = body["usage"]["completion_tokens"]
-            await asyncio.sleep(first_s + (out / tokens_per_s if tokens_per_s else 0))
-        return self._json(body, seen, headers)
-
-    def _mishap(self) -> Fault | None:
-        """What the profile's dice do to this answer."""
-        profile = self.profile
-        if profile.is_slow(self._dice):
-            return self.faults.own(Fault(kind="slow_first_token", delay_ms=profile.slow_ms))
-        if profile.is_hung(self._dice):
-            return self.faults.own(Fault(kind="silence", after_tokens=profile.hung_after_tokens))
-        return None
-
-    async def _strike_whole(self, fault: Fault, request: web.BaseRequest, seen: Seen) -> bool:
-        """The faults of a stream that an answer in one piece can suffer. True: nothing more is to be said."""
-        if fault.kind in ("slow_first_token", "stall", "silence", "comments", "stream_reset", "stream_cut"):
-            seen.fault = fault.kind
-            self.faults.carried_out(fault)
-        if fault.kind in ("slow_first_token", "stall"):
-            await asyncio.sleep(fault.delay_ms / 1000)
-        elif fault.kind in ("silence", "comments"):
-            await hold()
-        elif fault.kind in ("stream_reset", "stream_cut"):
-            seen.end("fault")
-            hang_up(request, reset=fault.kind == "stream_reset")
-            return True
-        return False
-
-    # ── Audio ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _speech(
-        self, request: web.BaseRequest, seen: Seen, headers: dict[str, str], raw: Any, deployment: str,
-        fault: Fault | None,
-    ) -> web.StreamResponse:  # fmt: skip
-        self._model(deployment or (raw.get("model") if isinstance(raw, dict) else None), "speech")
-        check_speech(raw, self.flavour)
-        s16 = await asyncio.to_thread(self.voice, raw["input"], raw["voice"])
-        profile = self.profile
-        first_s = profile.first_audio.sample_s(self._dice) + (profile.cold_ms / 1000 if seen.is_first else 0)
-        if fault is None and profile.stalls(self._dice):
-            fault = self.faults.own(Fault(kind="stall", route="speech", after_tokens=2, delay_ms=profile.stall_ms))
-        stream = SpeechStream(request, seen, fault, self.faults)
-        return await stream.run(
-            s16, raw.get("response_format", "pcm"), headers | self.meter.headers(), first_s, profile.audio_times
-        )
-
-    async def _transcription(
-        self, request: web.BaseRequest, seen: Seen, headers: dict[str, str], deployment: str, fault: Fault | None
-    ) -> web.StreamResponse:
-        fields = seen.body
-        self._model(deployment or fields.get("model"), "transcription")
-        check_transcription(fields, self.flavour)
-        s16, rate_hz = read_wave(seen.audio)
-        if fault is not None:
-            if await self._strike_whole(fault, request, seen):
-                return web.Response()
-        else:
-            await asyncio.sleep(self.profile.transcription.sample_s(self._dice))
-        text = await asyncio.to_thread(self.recogniser, s16, rate_hz)
-        headers |= self.meter.headers()
-        if fields.get("response_format") == "text":
-            seen.status = 200
-            seen.end("done")
-            return web.Response(text=text + "\n", headers=headers)
-        seconds = len(s16) / 2 / rate_hz
-        body = transcription_body(text, seconds, fields, headers["x-request-id"], self.flavour)
-        return self._json(body, seen, headers)
-
-    def _model(self, name: Any, task: str) -> Model:
-        if not isinstance(name, str) or not name:
-            raise Refusal(400, "you must provide a model parameter", param="model")
-        model = self.models.get(name)
-        if model is None or model.task != task:
-            raise refuse("model_not_found", self.flavour, model=name)
-        return model
-
-    def _cached(self, raw: Any) -> int:
-        """Tokens of the prompt that stood at the start of the last one with the same first message."""
-        messages = raw["messages"]
-        key = orjson.dumps([raw.get("model", ""), messages[0]]).decode()
-        before = self._cache.pop(key, [])
-        if len(self._cache) >= 256:
-            del self._cache[next(iter(self._cache))]
-        self._cache[key] = messages
-        same = 0
-        while same < min(len(before), len(messages)) and before[same] == messages[same]:
-            same += 1
-        cached = count_tokens(messages[:same], raw.get("tools") or ()) if same else 0
-        return cached // CACHE_STEP * CACHE_STEP if cached >= CACHE_LEAST else 0
-
-    # ── Answers in one piece ──────────────────────────────────────────────────────────────────────────────────
-
-    def _model_list(self) -> dict[str, Any]:
-        owner = {Flavour.OPENAI: "system", Flavour.GROQ: "OpenAI", Flavour.AZURE: "azure-openai"}[self.flavour]
-        data = []
-        for model in self.models.values():
-            one: dict[str, Any] = {"id": model.name, "object": "model", "created": 1_793_700_000, "owned_by": owner}
-            if self.flavour is Flavour.GROQ:
-                one |= {"active": True, "context_window": model.context_tokens, "max_completion_tokens": 65_536}
-            elif self.flavour is Flavour.AZURE:
-                one |= {"status": "succeeded", "capabilities": {"chat_completion": model.task == "chat"}}
-            data.append(one)
-        return {"object": "list", "data": data}
-
-    def _json(self, body: Any, seen: Seen, headers: dict[str, str], how: str = "done") -> web.Response:
-        seen.status = 200
-        seen.end(how)
-        raw = orjson.dumps(body)
-        seen.sent_bytes += len(raw)
-        return web.Response(body=raw, headers=headers, content_type="application/json")
 
     def _refused(self, refusal: Refusal, seen: Seen, headers: dict[str, str]) -> web.Response:
         seen.status = refusal.status
