@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import time
 import wave
+from pathlib import Path
 from typing import Any
 
 import groq
+import httpx
 import httpx2
 import numpy as np
 import openai
 import pytest
 
-from bench.sim.openai import Flavour, OpenAiSim
+from bench.sim.clipbook import BookClip, Clipbook
+from bench.sim.openai import Flavour, OpenAiSim, hears
 from bench.sim.openai.audio import SPEECH_RATE_HZ
 from bench.sim.profile import PROFILES
+from bench.sim.voice import PICO_RATE_HZ, pico_s16
 from tests.bench.openai_client import SPEECH_MODEL, TRANSCRIPTION_MODEL, client, run
 
 ALL = pytest.mark.parametrize("flavour", list(Flavour))
@@ -32,9 +36,10 @@ def wav(s16: bytes = TONE, rate_hz: int = 16000, *, width: int = 2) -> tuple[str
     return "utterance.wav", out.getvalue()
 
 
-def heard(s16: bytes, rate_hz: int) -> str:
+def heard(s16: bytes, rate_hz: int, language: str) -> str:
     """A recogniser that shows what it was given."""
-    return f"{len(s16) // 2} samples at {rate_hz}, {'the tone' if s16 == TONE else 'something else'}"
+    what = "the tone" if s16 == TONE else "something else"
+    return f"{len(s16) // 2} samples at {rate_hz}, {language or 'any'}, {what}"
 
 
 def short_voice(text: str, voice: str) -> bytes:
@@ -133,17 +138,39 @@ def test_an_utterance_is_recognised_by_what_arrived(flavour: Flavour) -> None:
             create = one.audio.transcriptions.create
             model = TRANSCRIPTION_MODEL[flavour]
             got = await create(model=model, file=wav(), language="en", prompt="Harbour Dental", temperature=0)
-            assert got.text == "16000 samples at 16000, the tone"
+            assert got.text == "16000 samples at 16000, en, the tone"
             [seen] = sim.log.of("transcription")
             assert seen.body["prompt"] == "Harbour Dental"
             assert seen.audio == wav()[1]
             got = await create(model=model, file=wav(TONE[:8000], 8000), response_format="verbose_json")
-            assert got.text == "4000 samples at 8000, something else"
+            assert got.text == "4000 samples at 8000, any, something else"
             segment = got.segments[0]
             segment = segment if isinstance(segment, dict) else segment.model_dump()
             assert (segment["no_speech_prob"], segment["end"]) == (0.01, 0.5)
             text = await create(model=model, file=wav(), response_format="text")
-            assert str(text).strip() == "16000 samples at 16000, the tone"
+            assert str(text).strip() == "16000 samples at 16000, any, the tone"
+
+    run(main)
+
+
+def test_a_book_of_clips_is_heard_and_what_did_not_arrive_is_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        said = "I would like to make an appointment."
+        s16 = pico_s16(said, rate_percent=80)
+        Clipbook([BookClip.of("a", said, s16, rate_hz=PICO_RATE_HZ, language="en-GB")]).save(tmp_path / "book.json")
+        recogniser = hears(Clipbook.load(tmp_path / "book.json"))
+        async with OpenAiSim(Flavour.GROQ, recogniser=recogniser) as sim, client(sim) as one:
+
+            async def got(s16: bytes, language: str = "en") -> str:
+                create = one.audio.transcriptions.create
+                return str((await create(model="whisper-large-v3", file=wav(s16), language=language)).text)
+
+            assert await got(s16) == said
+            assert await got(s16, "es") == ""
+            half = len(s16) // 4 * 2
+            assert said.startswith(some := await got(s16[:half] + bytes(len(s16) - half)))
+            assert 0 < len(some) < len(said)
+            assert await got(bytes(len(s16))) == ""
 
     run(main)
 
@@ -172,6 +199,18 @@ def test_an_utterance_that_the_vendor_would_not_take(flavour: Flavour) -> None:
                     await create(model=model, file=wav(), **change)
             with pytest.raises(vendor.NotFoundError):
                 await create(model="no-such", file=wav())
+            bearer = {"authorization": "Bearer sim-key"}
+            async with httpx.AsyncClient(headers=bearer) as bare:
+                url = f"{sim.url}{sim.log.of('transcription')[-1].path}"
+                query = sim.log.of("transcription")[-1].query
+                for kind, body in (
+                    ("application/json", b"{}"),
+                    ("multipart/form-data", b"x"),
+                    ("multipart/form-data; boundary=a", b"--a\r\nno header\r\n"),
+                    ("multipart/form-data; boundary=a", b"--a\r\n\r\nx\r\n--a--\r\n"),
+                ):
+                    answer = await bare.post(url, content=body, params=query, headers={"content-type": kind})
+                    assert answer.status_code in (400, 404), (kind, body, answer.text)
             for kind in ("rate_limit", "overloaded", "close", "json_200"):
                 sim.inject(kind, route="transcription")
             for error in (vendor.RateLimitError, vendor.InternalServerError, vendor.APIConnectionError):

@@ -14,10 +14,13 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import uvloop
 
+from bench.sim.clipbook import Clipbook
 from bench.sim.openai.answer import Brain, ScriptedBrain
+from bench.sim.openai.audio import hears
 from bench.sim.openai.chunk import Style
 from bench.sim.openai.clinic import ClinicBrain
 from bench.sim.openai.control import Control
@@ -38,6 +41,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     sim = OpenAiSim(
         Flavour(arguments.flavour),
         brain=BRAINS[arguments.brain](),
+        recogniser=hears(Clipbook.load(arguments.clips)) if arguments.clips else None,
         profile=PROFILES[arguments.profile],
         style=Style(segments=arguments.segments),
         keys=arguments.key or ("sim-key",),
@@ -60,6 +64,7 @@ def main() -> None:
     parser.add_argument("--control-port", type=int, default=0, help="orders, see control.py")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="azure-groq")
     parser.add_argument("--brain", choices=sorted(BRAINS), default="clinic")
+    parser.add_argument("--clips", type=Path, help="what transcription knows: a saved book, or a folder")
     parser.add_argument("--segments", choices=["event", "split", "bytes", "joined"], default="event")
     parser.add_argument("--key", action="append", default=[], help="an accepted key (default: sim-key)")
     parser.add_argument("--model", action="append", default=[], help="another chat model or deployment")

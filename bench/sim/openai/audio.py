@@ -19,16 +19,21 @@ from typing import Any
 import numpy as np
 import soxr
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from bench.sim.clipbook import Clipbook
 from bench.sim.openai.check import is_one_of
 from bench.sim.openai.fault import Fault, FaultBox
 from bench.sim.openai.flavour import Flavour, Refusal
 from bench.sim.openai.seen import Seen
 from bench.sim.openai.stream import hang_up, hold
+from bench.sim.recognise import recognise
+from bench.sim.sound import RATE_HZ as LINE_RATE_HZ
+from bench.sim.sound import at_8khz
 from bench.sim.voice import PICO_RATE_HZ, pico_s16
 
-Recogniser = Callable[[bytes, int], str]
-"""(samples: s16 mono, rate in Hz) → what was said."""
+Recogniser = Callable[[bytes, int, str], str]
+"""(samples: s16 mono, rate in Hz, language or "") → what was said. Runs in a thread."""
 Voice = Callable[[str, str], bytes]
 """(text, name of the voice) → s16 mono at SPEECH_RATE_HZ. May take its time: it runs in a thread."""
 
@@ -46,6 +51,16 @@ VOICES = {
 }  # fmt: skip
 _PITCH = (70, 80, 90, 100, 110, 120)
 _SPOKEN = re.compile(r"[<>\x00-\x1f]")  # Pico takes them for markup
+
+
+def hears(book: Clipbook) -> Recogniser:
+    """A recogniser that knows the clips of a book, and of them the words whose samples arrived."""
+
+    def recogniser(s16: bytes, rate_hz: int, language: str) -> str:
+        line = s16 if rate_hz == LINE_RATE_HZ else at_8khz(s16, rate_hz)
+        return " ".join(word.text for word in recognise(book.for_language(language), line))
+
+    return recogniser
 
 
 class PicoVoice:
@@ -203,7 +218,11 @@ async def read_form(request: web.BaseRequest, seen: Seen) -> dict[str, Any]:
     if request.content_type != "multipart/form-data":
         raise Refusal(400, "Could not parse multipart form")
     fields: dict[str, Any] = {}
-    for name, value in (await request.post()).items():
+    try:
+        form = await request.post()
+    except (ValueError, AssertionError, TypeError, HttpProcessingError):  # how aiohttp says that it is no form
+        raise Refusal(400, "Could not parse multipart form") from None
+    for name, value in form.items():
         if isinstance(value, web.FileField):
             seen.audio = value.file.read()
             fields[name] = value.filename

@@ -84,7 +84,7 @@ class OpenAiSim(Service):
         self._fresh: set[int] = set()
         self._http: web.Server | None = None
         self._listening: asyncio.Server | None = None
-        self._rising: asyncio.TimerHandle | None = None
+        self._rising: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -141,8 +141,12 @@ class OpenAiSim(Service):
                 if one.transport is not None:
                     one.transport.abort()
         if for_s is not None:
-            loop = asyncio.get_running_loop()
-            self._rising = loop.call_later(for_s, lambda: loop.create_task(self.come_up()))
+            self._rising = asyncio.get_running_loop().create_task(self._rise(for_s))
+
+    async def _rise(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self._rising = None  # not to be cancelled by what follows
+        await self.come_up()
 
     # ── One request ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -38,7 +38,7 @@ CACHE_LEAST = 1024
 KEPT_PROMPTS = 256
 
 
-def _hears_nothing(s16: bytes, rate_hz: int) -> str:
+def _hears_nothing(s16: bytes, rate_hz: int, language: str) -> str:
     return ""
 
 
@@ -205,7 +205,7 @@ class Service:
                 return web.Response()
         else:
             await asyncio.sleep(self.profile.transcription.sample_s(self._dice))
-        text = await asyncio.to_thread(self.recogniser, s16, rate_hz)
+        text = await asyncio.to_thread(self.recogniser, s16, rate_hz, fields.get("language", ""))
         headers |= self.meter.headers()
         if fields.get("response_format") == "text":
             seen.status = 200
