@@ -47,5 +47,12 @@ class ProviderRejected(ProviderError):
         self.retryable = status in (429, 498)
 
 
+class ProviderFiltered(ProviderRejected):
+    """The service's content filter refused the question, or all of the answer."""
+
+    def __init__(self, message: str, *, status: int = 400, provider: str = "") -> None:
+        super().__init__(message, status=status, provider=provider)
+
+
 class ProviderProtocolError(ProviderError):
     """A stream that we cannot parse."""

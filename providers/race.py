@@ -1,0 +1,86 @@
+"""Two streams for the same question: whoever answers first is kept, the other is closed.
+
+The second is opened only when the first has taken longer than usual, so that a slow tail costs one more request and
+not a late answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Raced(Generic[T, V]):
+    """`value` is the winner's; `backup_error` is what the other one failed with, when it did."""
+
+    value: V
+    stream: AsyncGenerator[T, None]
+    opened_backup: bool
+    used_backup: bool
+    backup_error: BaseException | None = None
+
+
+async def first_of(
+    stream: AsyncGenerator[T, None],
+    first: Callable[[AsyncGenerator[T, None]], Awaitable[V]],
+    open_backup: Callable[[], AsyncGenerator[T, None] | None],
+    after_s: float,
+    *,
+    is_failure: type[BaseException],
+) -> Raced[T, V]:
+    """Await `first(stream)`; when it takes longer than `after_s`, that of a backup too.
+
+    A side that fails with `is_failure` leaves the race to the other; when both fail, the error of `stream` is raised.
+    Both are closed when the caller is cancelled; the loser is closed before this returns.
+    """
+    own = asyncio.ensure_future(first(stream))
+    other: asyncio.Future[V] | None = None
+    backup: AsyncGenerator[T, None] | None = None
+    try:
+        await asyncio.wait({own}, timeout=after_s)
+        if not own.done():
+            backup = open_backup()
+        if backup is None:
+            return Raced(await own, stream, False, False)
+        other = asyncio.ensure_future(first(backup))
+        pending: set[asyncio.Future[Any]] = {own, other}
+        while pending:
+            finished, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            # When both are there the first one is kept: it was asked first.
+            for one in (own, other):
+                if one in finished and one.exception() is None:
+                    if one is own:
+                        await _close(other, backup)
+                        return Raced(own.result(), stream, True, False, _error(other))
+                    await _close(own, stream)
+                    return Raced(other.result(), backup, True, True)
+                if one in finished and not isinstance(one.exception(), is_failure):
+                    raise one.exception() or AssertionError
+        error = own.exception()
+        assert error is not None
+        raise error
+    except BaseException:
+        if other is not None and backup is not None:
+            await _close(other, backup)
+        await _close(own, stream)
+        raise
+
+
+def _error(future: asyncio.Future[Any]) -> BaseException | None:
+    return future.exception() if future.done() and not future.cancelled() else None
+
+
+async def _close(future: asyncio.Future[Any], stream: AsyncGenerator[Any, None]) -> None:
+    """Cancel what waits for the stream, then close it; `with_deadlines` bounds how long that takes."""
+    if not future.done():
+        future.cancel()
+        await asyncio.wait({future})
+    if not future.cancelled():
+        future.exception()  # seen: it lost
+    await stream.aclose()
