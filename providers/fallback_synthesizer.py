@@ -1,0 +1,214 @@
+"""A synthesizer that survives its providers: an ordered list of them behind the same protocol.
+
+    no audio yet        the next candidate speaks the whole clause
+    in mid-clause       the next one speaks the rest: from the first word that was not spoken, by the word marks where
+                        there are any, else by the share of the audio that the clause should have
+    nonsense as audio   a file header, a constant, much too little: as if the candidate had failed
+
+Words that were spoken are never repeated. Deadlines are per attempt and ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from providers.base import AudioChunk, SpeechEvent, SpeechRequest, Synthesizer, WordMark
+from providers.deadline import with_deadlines
+from providers.errors import ProviderError, ProviderProtocolError, ProviderUnavailable
+from providers.health import ProviderHealth
+
+MS_PER_CHAR = 65
+"""Of speech at the usual rate, spaces included: 150 words a minute of six characters."""
+SHORTEST = 0.3
+LONGEST = 3.0
+LONGEST_SLACK_MS = 2000
+# The first characters of WAV, Ogg, MP3 (with ID3), FLAC and WebM: sound files, where samples were asked for.
+HEADERS = (b"RIFF", b"OggS", b"ID3", b"fLaC", b"\x1aE\xdf\xa3")
+# So much of one and the same sample, other than silence, is no voice.
+CONSTANT_MS = 100
+SILENT_CODES = (b"\xff", b"\x7f", b"\xd5", b"\x55")
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechLimits:
+    """Per attempt. `last_first_ms` is the patience with the last candidate that is left."""
+
+    first_ms: int = 1200
+    last_first_ms: int = 3000
+    idle_ms: int = 600
+    last_idle_ms: int = 1500
+    total_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechCandidate:
+    """`voice` is the provider's name of a voice; empty leaves that of the request."""
+
+    provider: Synthesizer
+    health: ProviderHealth
+    voice: str = ""
+
+
+class FallbackSynthesizer:
+    """Synthesizer over candidates, the preferred one first. Does not own them: `aclose` does nothing."""
+
+    __slots__ = ("_candidates", "_limits", "name")
+
+    def __init__(self, candidates: Sequence[SpeechCandidate], limits: SpeechLimits | None = None) -> None:
+        self.name = candidates[0].provider.name
+        self._candidates = tuple(candidates)
+        self._limits = limits or SpeechLimits()
+
+    def attach_nowait(self) -> None:
+        for one in self._candidates:
+            one.provider.attach_nowait()
+
+    def detach_nowait(self) -> None:
+        for one in self._candidates:
+            one.provider.detach_nowait()
+
+    async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent, None]:
+        """As Synthesizer.stream. Raises the last candidate's ProviderError when nobody could finish."""
+        clause = _Clause(request)
+        error: ProviderError | None = None
+        left = [one for one in self._candidates if one.health.allows()]
+        if not left:
+            raise ProviderUnavailable("every provider is known to be down", provider=self.name)
+        while left:
+            one = left.pop(0)
+            if error is not None:
+                one.health.observer.on_fallback("tts", error.provider or self.name, one.provider.name)
+            retries = (False, True) if not left else (True,)
+            for is_second in retries:
+                try:
+                    async with aclosing(self._attempt(one, clause, is_last=not left)) as events:
+                        async for event in events:
+                            yield event
+                    return
+                except ProviderError as failed:
+                    error = failed
+                    one.health.on_failure(failed)
+                    clause.cut()
+                    if clause.is_said:
+                        # All words were spoken; what is missing is the end of the last one.
+                        return
+                    if is_second or one.health.polite_wait_ms(failed) is None:
+                        break
+        assert error is not None
+        raise error
+
+    async def aclose(self) -> None:
+        return
+
+    async def _attempt(
+        self, one: SpeechCandidate, clause: _Clause, *, is_last: bool
+    ) -> AsyncGenerator[SpeechEvent, None]:
+        limits = self._limits
+        one.health.on_attempt()
+        request = clause.request_for(one)
+        one.health.observer.on_usage("tts", one.provider.name, "characters", len(request.text))
+        stream = with_deadlines(
+            one.provider.stream(request),
+            first_ms=limits.last_first_ms if is_last else limits.first_ms,
+            idle_ms=limits.last_idle_ms if is_last else limits.idle_ms,
+            total_ms=limits.total_ms,
+            provider=one.provider.name,
+        )
+        try:
+            async with aclosing(stream):
+                async for event in stream:
+                    clause.check(event, one)
+                    yield clause.take(event)
+        except ProviderError:
+            one.health.observer.on_usage("tts", one.provider.name, "audio_ms", round(clause.attempt_ms))
+            raise
+        clause.check_length(one)
+        one.health.observer.on_usage("tts", one.provider.name, "audio_ms", round(clause.attempt_ms))
+        one.health.on_success()
+
+
+class _Clause:
+    """One clause on its way: what of the text has been spoken, whoever spoke it."""
+
+    __slots__ = ("_begin", "_marks", "_request", "_said_ms", "attempt_ms", "is_said")
+
+    def __init__(self, request: SpeechRequest) -> None:
+        self._request = request
+        self._begin = 0  # first character that nobody has spoken
+        self._said_ms = 0.0  # audio of earlier attempts
+        self._marks: list[WordMark] = []  # of this attempt, in characters of the whole text, ms of this attempt
+        self.attempt_ms = 0.0
+        self.is_said = False
+
+    def request_for(self, one: SpeechCandidate) -> SpeechRequest:
+        text = self._request.text[self._begin :]
+        return dataclasses.replace(self._request, text=text, voice=one.voice or self._request.voice)
+
+    @property
+    def _expected_ms(self) -> float:
+        rate = 1 + self._request.rate_percent / 100
+        return (len(self._request.text) - self._begin) * MS_PER_CHAR / rate
+
+    def check(self, event: SpeechEvent, one: SpeechCandidate) -> None:
+        """Raises ProviderProtocolError for what is no speech; nothing of it has been given then."""
+        if not isinstance(event, AudioChunk):
+            return
+        audio, fmt = event.audio, event.audio_format
+        if self.attempt_ms == 0 and audio.startswith(HEADERS):
+            raise ProviderProtocolError("a file header where samples were expected", provider=one.provider.name)
+        size = fmt.bytes_per_sample
+        if len(audio) % size:
+            raise ProviderProtocolError(f"half a sample of {size} bytes", provider=one.provider.name)
+        if len(audio) >= CONSTANT_MS * fmt.rate_hz // 1000 * size and _is_constant(audio, size):
+            raise ProviderProtocolError("a constant where speech was expected", provider=one.provider.name)
+        if self.attempt_ms > LONGEST * self._expected_ms + LONGEST_SLACK_MS:
+            self.is_said = True
+            raise ProviderProtocolError(
+                f"{self.attempt_ms:.0f} ms of audio for {self._expected_ms:.0f} ms of text", provider=one.provider.name
+            )
+
+    def take(self, event: SpeechEvent) -> SpeechEvent:
+        if isinstance(event, AudioChunk):
+            fmt = event.audio_format
+            self.attempt_ms += len(event.audio) * 1000 / (fmt.bytes_per_sample * fmt.rate_hz)
+            return event
+        mark = WordMark(event.offset_ms, event.start + self._begin, event.end + self._begin)
+        self._marks.append(mark)
+        return dataclasses.replace(mark, offset_ms=mark.offset_ms + round(self._said_ms))
+
+    def check_length(self, one: SpeechCandidate) -> None:
+        """Raises ProviderProtocolError when a stream ended long before its text can have been spoken."""
+        if self.attempt_ms < SHORTEST * self._expected_ms - 300:
+            raise ProviderProtocolError(
+                f"{self.attempt_ms:.0f} ms of audio for {self._expected_ms:.0f} ms of text", provider=one.provider.name
+            )
+
+    def cut(self) -> None:
+        """The attempt broke off: what follows begins with the first word that it had not begun."""
+        if self.attempt_ms:
+            self._begin = self._first_unspoken()
+        self._said_ms += self.attempt_ms
+        self.attempt_ms = 0.0
+        self._marks.clear()
+        self.is_said = self.is_said or not re.search(r"\w", self._request.text[self._begin :])
+
+    def _first_unspoken(self) -> int:
+        text, begun = self._request.text, self._begin
+        spoken = [mark for mark in self._marks if mark.offset_ms < self.attempt_ms]
+        if spoken and len(spoken) < len(self._marks):
+            return max(one.end for one in spoken)
+        share = min(1.0, self.attempt_ms / max(1.0, self._expected_ms))
+        at = max(begun + share * (len(text) - begun), max((one.end for one in spoken), default=0))
+        # The word at that place was being spoken; the next one was not.
+        return next((word.start() for word in _WORD.finditer(text, begun) if word.start() >= at), len(text))
+
+
+def _is_constant(audio: bytes, size: int) -> bool:
+    first = audio[:size]
+    return audio == first * (len(audio) // size) and any(first) and first not in SILENT_CODES
