@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from dataclasses import replace
@@ -353,7 +354,7 @@ def test_down_refuses_and_drops_and_comes_up_at_the_same_port() -> None:
     run(main)
 
 
-def test_connections_are_kept_numbered_and_dropped_when_idle() -> None:
+def test_connections_are_kept_and_numbered() -> None:
     async def main() -> None:
         async with OpenAiSim(Flavour.GROQ, brain=BRAIN) as sim, client(sim) as one:
             for _ in range(3):
@@ -598,5 +599,55 @@ def test_a_brownout_is_slow_and_silent_by_its_shares_and_counts_it() -> None:
             assert 0 < hung < 20
             assert sim.faults.injected["silence"] == hung
             assert 0 < sim.faults.injected["slow_first_token"] < 20
+
+    run(main)
+
+
+def test_an_idle_connection_is_closed_after_its_time() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI, keep_alive_s=0.1) as sim:
+            reader, writer = await asyncio.open_connection("127.0.0.1", sim.port)
+            writer.write(b"GET /v1/models HTTP/1.1\r\nhost: sim\r\nauthorization: Bearer sim-key\r\n\r\n")
+            begun = time.monotonic()
+            assert b"gpt-4o-mini" in await reader.read()  # to the end of the connection
+            assert time.monotonic() - begun < 2
+            writer.close()
+
+    run(main)
+
+
+def test_the_other_manners_of_a_stream() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI, brain=BRAIN) as sim, client(sim) as one:
+            sim.style = Style(double_finish=True)
+            assert (await talk(one, sim)).finish == ["stop", "stop"]
+            chunks = (await talk(one, sim)).chunks
+            assert all(chunk.obfuscation for chunk in chunks)
+            bare = await talk(one, sim, stream_options={"include_obfuscation": False})
+            assert not any(getattr(chunk, "obfuscation", None) for chunk in bare.chunks)
+            # The head first, then the wait: the client has its stream at once.
+            sim.style = Style()
+            for early, waits in ((True, False), (False, True)):
+                sim.inject("slow_first_token", delay_ms=200, early_head=early)
+                begun = time.monotonic()
+                stream = await one.chat.completions.create(model=CHAT_MODEL[sim.flavour], messages=USER, stream=True)
+                assert (time.monotonic() - begun >= 0.2) is waits
+                assert len([chunk async for chunk in stream]) > 5
+                assert time.monotonic() - begun >= 0.2
+        # Azure's filter waits for 10 tokens and lets them go together.
+        words = FixtureBrain({}, "word " * 30)
+        profile = replace(PROFILES["instant"], tokens_per_s=100)
+        lumpy = Style(burst_tokens=10)
+        async with OpenAiSim(Flavour.AZURE, brain=words, profile=profile, style=lumpy) as sim, client(sim) as one:
+            begun = time.monotonic()
+            times = []
+            request = {"model": CHAT_MODEL[sim.flavour], "messages": USER, "stream": True}
+            async for chunk in await one.chat.completions.create(**request):
+                if chunk.choices and chunk.choices[0].delta.content:
+                    times.append(time.monotonic() - begun)
+            assert times[0] > 0.08
+            gaps = sorted(after - before for before, after in itertools.pairwise(times))
+            assert gaps[-2] > 0.05  # two waits between three bursts
+            assert gaps[-4] < 0.03
 
     run(main)
