@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from providers.errors import ProviderUnavailable
+from providers.offline.bias import Bias
 from providers.offline.moonshine_model import Recogniser
 
 MAX_WAITING_FINALS = 32  # at 2 % of real time and 30 s each: 10 s of work for two workers, far beyond any patience
@@ -33,14 +34,20 @@ class Part:
 
 
 class Job:
-    """Parts to decode in order. `stale` may be set at any time, from the loop."""
+    """Parts to decode in order, by several hypotheses with a `bias`. `stale` may be set at any time, from the loop."""
 
-    __slots__ = ("deliver", "is_final", "parts", "stale")
+    __slots__ = ("bias", "deliver", "is_final", "parts", "stale")
 
     def __init__(
-        self, parts: list[Part], *, is_final: bool, deliver: Callable[[str | ProviderUnavailable | None], None]
+        self,
+        parts: list[Part],
+        *,
+        is_final: bool,
+        deliver: Callable[[str | ProviderUnavailable | None], None],
+        bias: Bias | None = None,
     ) -> None:
         self.parts = parts
+        self.bias = bias
         self.is_final = is_final
         self.deliver = deliver
         self.stale = False
@@ -49,7 +56,7 @@ class Job:
         """Thread: a worker. The joined text, None when the job became stale."""
         for part in self.parts:
             if part.text is None:
-                text = recogniser.text(part.audio, lambda: not self.stale, tokens_per_s=tokens_per_s)
+                text = recogniser.text(part.audio, lambda: not self.stale, tokens_per_s=tokens_per_s, bias=self.bias)
                 if text is None:
                     return None
                 part.text = text
@@ -64,11 +71,23 @@ class DecodePool:
         workers: threads; one of them is kept for finals where there are several.
     """
 
-    __slots__ = ("_executor", "_finals", "_idle", "_interims_max", "_loop", "_recogniser", "_running", "_tokens_per_s",
-                 "_workers", "closed", "preempted", "refused")  # fmt: skip
+    __slots__ = (
+        "_executor",
+        "_finals",
+        "_idle",
+        "_interims_max",
+        "_loop",
+        "_running",
+        "_tokens_per_s",
+        "_workers",
+        "closed",
+        "preempted",
+        "recogniser",
+        "refused",
+    )  # fmt: skip
 
     def __init__(self, recogniser: Recogniser, *, executor: ThreadPoolExecutor, workers: int, tokens_per_s: float):
-        self._recogniser = recogniser
+        self.recogniser = recogniser
         self._executor = executor
         self._workers = workers
         self._tokens_per_s = tokens_per_s
@@ -126,7 +145,7 @@ class DecodePool:
     def _start(self, job: Job) -> None:
         self._running.add(job)
         self._idle.clear()
-        future = self._executor.submit(job.run, self._recogniser, self._tokens_per_s)
+        future = self._executor.submit(job.run, self.recogniser, self._tokens_per_s)
         future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finished, job, done))
 
     def _finished(self, job: Job, done: Future[str | None]) -> None:

@@ -3,7 +3,8 @@
     feed_nowait ─→ utterance (≤ 30 s a part) ─┬─ commit ───────→ Final
                                               └─ every 500 ms ─→ Interim, when a worker is idle
 
-The recogniser does not stream: an interim decodes the whole open part again, and is skipped when the machine has
+A Final is decoded with several hypotheses and the config's phrases (beam.py, bias.py), an Interim with one. The
+recogniser does not stream: an interim decodes the whole open part again, and is skipped when the machine has
 finals to decode. Guarantees: one Final for each committed utterance unless it is resumed before, and no Interim of it
 afterwards (Finals of two utterances may come in either order); nothing on the event loop costs more than a copy of the
 part (1 MB, about 0.1 ms). What does not fit is cut, kept or counted, see the constants. English only; Spanish needs
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 
 from providers.base import AudioFormat, Final, Interim, TranscriberConfig, TranscriptEvent, TranscriptStream
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable
+from providers.offline.bias import Bias
 from providers.offline.decode_pool import DecodePool, Job, Part
 from providers.offline.moonshine_model import RATE_HZ, SHA256, TOKENS_PER_S, Recogniser, package_folder
 
@@ -34,6 +36,7 @@ TAIL_BYTES = 2_000 * BYTES_PER_MS  # after a commit, in case the caller goes on
 CUT_WINDOW_BYTES = 5_000 * BYTES_PER_MS  # a part is cut at the quietest 100 ms of its last five seconds
 CUT_STEP_SAMPLES = RATE_HZ // 10
 MAX_UNREAD_EVENTS = 16
+MAX_PHRASE_LISTS = 32  # prepared lists kept, one an agent; about 1 MB each at the most
 SPANISH_TOKENS_PER_S = 13.0  # an English vocabulary spells Spanish in shorter pieces
 SPANISH_VARIABLE = "TALKSPURT_SPANISH_STT"
 
@@ -47,8 +50,8 @@ class MoonshineTranscriber:
         workers: decoding threads; None means one for each core, at most two.
     """
 
-    __slots__ = ("_executor", "_folder", "_language", "_loading", "_pool", "_tokens_per_s", "_workers", "audio_formats",
-                 "name")  # fmt: skip
+    __slots__ = ("_biases", "_executor", "_folder", "_language", "_loading", "_pool", "_tokens_per_s", "_workers",
+                 "audio_formats", "name")  # fmt: skip
 
     def __init__(self, *, workers: int | None = None) -> None:
         self.name = "moonshine"
@@ -60,6 +63,7 @@ class MoonshineTranscriber:
         self._executor: ThreadPoolExecutor | None = None
         self._loading: asyncio.Future[Recogniser] | None = None
         self._pool: DecodePool | None = None
+        self._biases: OrderedDict[tuple[str, ...], Bias] = OrderedDict()
 
     @classmethod
     def spanish(cls, folder: Path | None, *, workers: int | None = None) -> MoonshineTranscriber:
@@ -95,13 +99,24 @@ class MoonshineTranscriber:
                 status=400,
                 provider=self.name,
             )
-        return MoonshineStream(await self._ready())
+        pool = await self._ready()
+        return MoonshineStream(pool, await self._expecting(pool, tuple(config.phrases)))
 
     async def aclose(self) -> None:
         if self._pool is not None:
             await self._pool.aclose()
         elif self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _expecting(self, pool: DecodePool, phrases: tuple[str, ...]) -> Bias:
+        """The phrases made ready, once for all calls of an agent."""
+        if phrases not in self._biases:
+            # In another thread than the workers': preparing takes some 30 ms, and a caller may wait for a final.
+            self._biases[phrases] = await asyncio.to_thread(pool.recogniser.bias, phrases)
+            while len(self._biases) > MAX_PHRASE_LISTS:
+                self._biases.popitem(last=False)
+        self._biases.move_to_end(phrases)
+        return self._biases[phrases]
 
     async def _ready(self) -> DecodePool:
         if self._pool is not None:
@@ -152,11 +167,12 @@ class MoonshineStream:
     the stream goes on afterwards. `dropped_bytes` and `dropped_events` count what the bounds cost.
     """
 
-    __slots__ = ("_closed", "_current", "_events", "_final_job", "_interim_job", "_pool", "_wake", "dropped_bytes",
-                 "dropped_events")  # fmt: skip
+    __slots__ = ("_bias", "_closed", "_current", "_events", "_final_job", "_interim_job", "_pool", "_wake",
+                 "dropped_bytes", "dropped_events")  # fmt: skip
 
-    def __init__(self, pool: DecodePool) -> None:
+    def __init__(self, pool: DecodePool, bias: Bias) -> None:
         self._pool = pool
+        self._bias = bias
         self._current: _Utterance | None = None
         self._events: deque[TranscriptEvent | ProviderError] = deque()
         self._final_job: Job | None = None
@@ -204,7 +220,8 @@ class MoonshineStream:
             elif result is not None:
                 self._put(Final(utterance_no, result, now.start_ms, end_ms))
 
-        job = Job([*now.closed_parts, Part(_whole(now.open_part))], is_final=True, deliver=deliver)
+        parts = [*now.closed_parts, Part(_whole(now.open_part))]
+        job = Job(parts, is_final=True, deliver=deliver, bias=self._bias)
         self._final_job = job
         try:
             self._pool.submit(job)
@@ -276,7 +293,7 @@ class MoonshineStream:
             self.dropped_bytes += len(now.closed_parts.pop(0).audio)
         self._drop_interim()
         try:
-            self._pool.submit(Job([part], is_final=True, deliver=lambda result: None))
+            self._pool.submit(Job([part], is_final=True, deliver=lambda result: None, bias=self._bias))
         except ProviderUnavailable:
             pass  # the commit decodes it, or says that it could not
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 import onnxruntime as ort
 
 from providers.errors import ProviderUnavailable
+from providers.offline import beam
+from providers.offline.bias import Bias
 
 RATE_HZ = 16000
 PACKAGE = "moonshine-voice"
@@ -30,8 +32,7 @@ SHA256 = {
     "decoder_model_merged.ort": "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0",
     "tokenizer.bin": "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
 }
-START_TOKEN = 1
-END_TOKEN = 2
+START_TOKEN, END_TOKEN = beam.START_TOKEN, beam.END_TOKEN
 # The model was trained with at most 6.5 tokens a second of English; more is a loop that it cannot leave.
 TOKENS_PER_S = 6.5
 TOKENS_SPARE = 4
@@ -85,6 +86,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self._tokens)
 
+    @property
+    def pieces(self) -> list[bytes]:
+        """What each token stands for, by its number."""
+        return self._tokens
+
     def text(self, numbers: list[int]) -> str:
         """The text of `numbers` without control tokens; U+2581 marks the beginning of a word."""
         pieces = (self._tokens[number] for number in numbers if number < len(self._tokens))
@@ -132,7 +138,12 @@ class Recogniser:
             raise ProviderUnavailable(f"{folder}: not a merged Moonshine decoder", provider="moonshine")
 
     def text(
-        self, audio: bytes, keep_going: Callable[[], bool] = lambda: True, *, tokens_per_s: float = TOKENS_PER_S
+        self,
+        audio: bytes,
+        keep_going: Callable[[], bool] = lambda: True,
+        *,
+        tokens_per_s: float = TOKENS_PER_S,
+        bias: Bias | None = None,
     ) -> str | None:
         """What is said in `audio`.
 
@@ -140,6 +151,7 @@ class Recogniser:
             audio: s16 host order at 16 kHz, whole samples.
             keep_going: asked before each token (about every millisecond); False gives up.
             tokens_per_s: longest output for the duration of the audio.
+            bias: words to expect; with it the decoder follows several hypotheses, which costs half as much again.
         Returns:
             The text, empty when nothing was understood; None when it was given up.
         Raises:
@@ -153,37 +165,36 @@ class Recogniser:
         np.multiply(samples, np.float32(1 / 32768), out=wave[0, : len(samples)])
         wave[0] = brighten(wave[0])
         try:
-            return self._decode(wave, limit, keep_going)
+            return self._decode(wave, limit, keep_going, bias)
         except _ORT_ERRORS as error:
             raise ProviderUnavailable(f"onnxruntime: {error}", provider="moonshine") from error
 
-    def _decode(self, wave: np.ndarray, limit: int, keep_going: Callable[[], bool]) -> str | None:
+    def bias(self, phrases: Iterable[str]) -> Bias:
+        """Prepare words to expect for `text`; some milliseconds for a hundred."""
+        return Bias(self._tokenizer.pieces, phrases)
+
+    def _decode(self, wave: np.ndarray, limit: int, keep_going: Callable[[], bool], bias: Bias | None) -> str | None:
         feeds: dict[str, Any] = {"input_values": wave}
         if self._masked:
             feeds["attention_mask"] = np.ones(wave.shape, dtype=np.int64)
         (hidden,) = self._encoder.run(None, feeds)
-        step = self._first_step(hidden)
+        cache = DecoderCache(self._decoder, self._first_step(hidden), self._cache, self._decoder_outputs)
+        if bias is not None:
+            found = beam.search(cache.advance, bias, limit, keep_going)
+            return None if found is None else self._tokenizer.text(found)
         numbers: list[int] = []
+        number = START_TOKEN
         while len(numbers) < limit:
             if not keep_going():
                 return None
-            logits, *present = self._decoder.run(self._decoder_outputs, step)
-            number = int(logits[0, -1].argmax())
+            number = int(cache.advance([number])[0].argmax())
             if number == END_TOKEN:
                 break
             numbers.append(number)
-            first = not step["use_cache_branch"][0]
-            for name, values in zip(self._cache, present, strict=True):
-                # The encoder's keys and values come from the first step only; later ones return empty tensors.
-                if first or ".decoder." in name:
-                    step[name] = values
-            step["input_ids"] = np.array([[number]], dtype=np.int64)
-            step["use_cache_branch"] = _CACHED
         return self._tokenizer.text(numbers)
 
     def _first_step(self, hidden: np.ndarray) -> dict[str, Any]:
         step: dict[str, Any] = {
-            "input_ids": np.array([[START_TOKEN]], dtype=np.int64),
             "encoder_hidden_states": hidden,
             "use_cache_branch": _UNCACHED,
         }
@@ -194,6 +205,52 @@ class Recogniser:
             _, heads, _, width = self._decoder_inputs[name].shape
             step[name] = np.zeros((0, heads, 1, width), dtype=np.float32)
         return step
+
+
+class DecoderCache:
+    """The decoder with what it keeps between tokens, for one hypothesis or several side by side."""
+
+    __slots__ = ("_cache", "_decoder", "_outputs", "_step")
+
+    def __init__(
+        self, decoder: ort.InferenceSession, first: dict[str, Any], cache: list[str], outputs: list[str]
+    ) -> None:
+        self._decoder = decoder
+        self._step = first
+        self._cache = cache
+        self._outputs = outputs
+
+    def advance(self, numbers: list[int], parents: list[int] | None = None) -> np.ndarray:
+        """One more token for each hypothesis.
+
+        Args:
+            numbers: the tokens, one for each hypothesis.
+            parents: which of the hypotheses so far each goes on from; None when none of them moved.
+        Returns:
+            Logits of what comes next, shape (hypotheses, vocabulary).
+        """
+        step = self._step
+        if parents is not None:
+            self._move(parents)
+        step["input_ids"] = np.array([[number] for number in numbers], dtype=np.int64)
+        logits, *present = self._decoder.run(self._outputs, step)
+        first = not step["use_cache_branch"][0]
+        for name, values in zip(self._cache, present, strict=True):
+            # The encoder's keys and values come from the first step only; later ones return empty tensors.
+            if first or ".decoder." in name:
+                step[name] = values
+        step["use_cache_branch"] = _CACHED
+        return np.asarray(logits[:, -1])
+
+    def _move(self, parents: list[int]) -> None:
+        step = self._step
+        grows = len(parents) != len(step["encoder_hidden_states"])
+        for name in self._cache:
+            # What the encoder gave is the same for all hypotheses: only their number counts.
+            if grows or ".decoder." in name:
+                step[name] = step[name][parents]
+        if grows:
+            step["encoder_hidden_states"] = np.repeat(step["encoder_hidden_states"][:1], len(parents), axis=0)
 
 
 def brighten(wave: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ import pytest
 
 from providers.base import Final, Interim, TranscriberConfig
 from providers.errors import ProviderRejected, ProviderUnavailable
-from providers.offline import moonshine, moonshine_model
+from providers.offline import beam, moonshine, moonshine_model
+from providers.offline.bias import BONUS, MAX_BONUS, MAX_PHRASES, NOWHERE, Bias
 from providers.offline.decode_pool import DecodePool, Job, Part
 from providers.offline.moonshine import BYTES_PER_MS, MoonshineStream, MoonshineTranscriber
 from providers.offline.moonshine_model import Recogniser, Tokenizer, brighten, package_folder
@@ -308,3 +309,105 @@ def test_only_telephone_audio_is_brightened() -> None:
     assert np.array_equal(brighten(wideband), wideband)
     gain = np.abs(np.fft.rfft(brighten(telephone)))[[500, 1500, 3000, 3300]] / np.abs(spectrum[[500, 1500, 3000, 3300]])
     assert gain == pytest.approx([1, 1, 10**0.3, 10**0.3], rel=0.01)
+
+
+# ── words to expect ───────────────────────────────────────────────────────────────────────────────────────────
+
+PIECES = [one.encode() for one in ("<unk>", "<s>", "</s>", "▁", "f", "i", "t", "s", ".", "l", "fi", "▁fi", "▁fil")]
+T, S, STOP, FI, WORD_FI, WORD_FIL = 6, 7, 8, 10, 11, 12
+
+
+def walk(bias: Bias, tokens: list[int]) -> float:
+    """All that a hypothesis of these tokens is given in the end."""
+    place, total = NOWHERE, 0.0
+    for token in tokens:
+        place, more = bias.step(place, token)
+        total += more
+    return total + bias.end(place)
+
+
+def test_only_a_whole_word_is_helped() -> None:
+    bias = Bias(PIECES, ["fit"])
+    given = walk(bias, [WORD_FI, T])
+    assert given == pytest.approx(2 * BONUS)
+    assert walk(bias, [WORD_FI, T, STOP]) == pytest.approx(given)
+    assert walk(bias, [WORD_FI, T, WORD_FIL]) == pytest.approx(given)
+    for other in ([WORD_FI], [WORD_FI, S], [WORD_FI, T, S], [S, FI, T], [WORD_FIL, T]):
+        assert walk(bias, other) == pytest.approx(0), other
+
+
+def test_the_help_is_bounded() -> None:
+    bias = Bias(PIECES, ["fit fit fit fit fit fit"])
+    assert walk(bias, [WORD_FI, T] * 6) == pytest.approx(MAX_BONUS)
+    assert walk(bias, [WORD_FI, T] * 5) == pytest.approx(0)
+    assert Bias(PIECES, ["fit"] * (MAX_PHRASES + 5)).phrases == MAX_PHRASES
+    assert walk(Bias(PIECES, ["", "xyz", "fit " * 20]), [WORD_FI, T]) == 0
+
+
+def test_the_likelier_of_two_hypotheses_wins_and_a_phrase_turns_it() -> None:
+    """A decoder of five tokens: "sit" begins a little better than "fit"."""
+    table = {1: {S: 2.0, WORD_FI: 1.5}, S: {T: 5.0}, WORD_FI: {T: 5.0}, T: {2: 5.0}}
+
+    def advance(numbers: list[int], parents: list[int] | None = None) -> np.ndarray:
+        rows = np.full((len(numbers), len(PIECES)), -20, dtype=np.float32)
+        for row, number in zip(rows, numbers, strict=True):
+            for token, logit in table.get(number, {2: 5.0}).items():
+                row[token] = logit
+        return rows
+
+    assert beam.search(advance, Bias(PIECES, []), 9, lambda: True) == [S, T]
+    assert beam.search(advance, Bias(PIECES, ["fit"]), 9, lambda: True) == [WORD_FI, T]
+    assert beam.search(advance, Bias(PIECES, []), 1, lambda: True) == [S]
+    assert beam.search(advance, Bias(PIECES, []), 9, lambda: False) is None
+
+
+PHRASES = ["Thursday", "Friday", "filling", "whitening", "half past", "Visa", "appointment", "check-up", "correct"]
+
+
+@pytest.mark.slow
+def test_phrases_help_where_they_are_said_and_harm_nothing_else(recogniser: Recogniser) -> None:
+    async def render(text: str) -> bytes:
+        voice = PicoSynthesizer()
+        audio = through_telephone(await spoken(voice, text, "en-GB"))
+        await voice.aclose()
+        return audio
+
+    said = ["Do you accept Visa?", "I would like a filling on Thursday.", "At half past eleven.", "A whitening please."]
+    other = [
+        "The children built a small boat out of paper and string.",
+        "We walked along the river until it began to rain.",
+        "He never remembers where he put his glasses.",
+        "The clouds are moving quickly across the valley.",
+    ]
+    bias, none = recogniser.bias(PHRASES), recogniser.bias([])
+
+    def wrong(texts: list[str], given: Bias) -> int:
+        heard = [recogniser.text(asyncio.run(render(one)), bias=given) or "" for one in texts]
+        return sum(word_errors(got, one)[0] for got, one in zip(heard, texts, strict=True))
+
+    assert wrong(said, bias) < wrong(said, none)
+    assert wrong(other, bias) <= wrong(other, none) + 1
+    reading_ = through_telephone(reading("beckett"))
+    heard = (recogniser.text(reading_, bias=bias) or "").lower()
+    assert not any(phrase.lower() in heard for phrase in PHRASES)
+    noise = (np.random.default_rng(2).standard_normal(16000 * 2) * 800).astype(np.int16).tobytes()
+    for quiet in (bytes(64_000), noise):
+        heard = (recogniser.text(quiet, bias=bias) or "").lower()
+        assert not any(phrase.lower() in heard for phrase in PHRASES), heard
+
+
+def test_phrases_reach_the_final() -> None:
+    """`TranscriberConfig.phrases` is made ready once for all calls that give the same ones."""
+
+    async def run() -> None:
+        transcriber = MoonshineTranscriber()
+        streams = [
+            await transcriber.open(TranscriberConfig(language="en-US", phrases=phrases))
+            for phrases in (["Visa"], ["Visa"], ["cash"])
+        ]
+        biases = [stream._bias for stream in streams if isinstance(stream, MoonshineStream)]
+        assert biases[0] is biases[1] and biases[0] is not biases[2]
+        assert biases[0].phrases == 1
+        await transcriber.aclose()
+
+    asyncio.run(run())
