@@ -22,6 +22,7 @@ from providers.offline.dialogue_state import Reply, State, step
 from providers.offline.script import Script, Tool, compile_script, fill
 from providers.offline.words import plain
 
+DIALOGUE = "dialogue"  # its name in an agent
 MAX_SCRIPTS = 64
 HEARD_SHARE = 0.6  # of the words of a question, so that it counts as heard
 
@@ -36,7 +37,7 @@ class DialogueModel:
     __slots__ = ("_scripts", "_word_delay_ms", "name")
 
     def __init__(self, *, word_delay_ms: int = 0) -> None:
-        self.name = "dialogue"
+        self.name = DIALOGUE
         self._word_delay_ms = word_delay_ms
         # By identity: a script belongs to one immutable agent version. Kept with its mapping, so the id stays its own.
         self._scripts: OrderedDict[tuple[int, str], tuple[Mapping[str, Any], Script]] = OrderedDict()

@@ -18,15 +18,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from providers.offline.script import Intent, Script, Tool, fill
-from providers.offline.slot import Slot, find
-from providers.offline.words import plain
+from providers.offline.slot import Slot, find, is_led
+from providers.offline.words import plain, similarity
 
-CERTAIN = 0.36  # answered at once; these four were tuned on tests/data/dialogue_development.yaml
+CERTAIN = 0.36  # answered at once; these were tuned on tests/data/dialogue_development.yaml
 CERTAIN_IN_FORM = 0.48  # leaves the question of a form for another intent
 POSSIBLE = 0.2  # asked back: "did you mean ...?"
 MARGIN = 0.04  # a closer second is asked back too
 LESS_CERTAIN = 0.8  # of a threshold, where the second is far behind:
 WIDE_MARGIN = 0.1
+CERTAIN_TO_ACT = 0.45  # hangs up, or calls another tool, without a form that is confirmed
+YES_SIMILARITY, MIN_CLEAR_CHARS = 0.75, 5
+BEGINNING = ("date", "time", "choice")  # kinds of values that begin a form by themselves
+MAX_OTHER_WORDS = 1
+LIKELY = 0.27  # an answer that does nothing is given at once
+RIVAL = 0.3  # another intent this likely, and the call is not ended
 MAX_ANSWERS = 2
 MAX_MISSES = 3  # then on_lost
 MAX_YES_WORDS = 5
@@ -36,7 +42,11 @@ MIN_ASIDE_WORDS = 4  # shorter is a name, whatever it sounds like
 
 @dataclass(slots=True)
 class State:
-    """All that is known after some turns. `pending` is what was asked last: slot, confirm, change, mean or else."""
+    """All that is known after some turns.
+
+    `pending` is what was asked last: slot, confirm, change, mean or else. `deferred` are slots that were asked in vain:
+    the others come first.
+    """
 
     form: str = ""
     values: dict[str, str] = field(default_factory=dict)
@@ -47,6 +57,7 @@ class State:
     is_heard: bool = True
     misses: int = 0
     uses: dict[str, int] = field(default_factory=dict)
+    deferred: list[str] = field(default_factory=list)
     last: tuple[str, str] = ("", "")
 
 
@@ -89,7 +100,7 @@ def step(script: Script, state: State, text: str) -> Reply:
 class _Turn:
     """The work on one turn. Methods append to `reply` and set what is pending."""
 
-    __slots__ = ("misses", "reply", "script", "state", "text", "words")
+    __slots__ = ("changed", "misses", "reply", "script", "state", "text", "words")
 
     def __init__(self, script: Script, state: State, text: str) -> None:
         self.script = script
@@ -98,6 +109,7 @@ class _Turn:
         self.words = plain(text, script.lexicon)
         self.reply = Reply()
         self.misses = 0
+        self.changed = False
 
     def asks_again(self) -> bool:
         """Say the last reply once more, if that is what the caller wants; nothing else changes."""
@@ -125,6 +137,8 @@ class _Turn:
                 if self.state.form:
                     break
             self._follow_up(wanted)
+        elif (begun := self._form_of_values()) is not None:
+            self._run(begun)
         else:
             self._unsure(pending)
 
@@ -153,6 +167,22 @@ class _Turn:
             return False
         return True
 
+    def _form_of_values(self) -> Intent | None:
+        """The form that a bare value belongs to, the first that asks for it: "next Thursday", "a cleaning please"."""
+        slots, lexicon = self.script.slots, self.script.lexicon
+        given: set[str] = set()
+        words = self.words.split()
+        for name, slot in slots.items():
+            found = find(slot, self.text, lexicon, strict=True) if slot.type in BEGINNING else None
+            if found is not None:
+                given.add(name)
+                words[found.start : found.end] = ["_"] * (found.end - found.start)
+        # Among other words that say something a value is only mentioned.
+        if sum(word != "_" and word not in lexicon.stop_words for word in words) > MAX_OTHER_WORDS:
+            return None
+        forms = [intent for intent in self.script.intents.values() if given & set(intent.slots)]
+        return max(forms, key=lambda intent: len(given & set(intent.slots)), default=None)
+
     def _unsure(self, pending: str) -> None:
         ranked = self.script.matcher.scores(self.text)
         near = [name for name, score in ranked[:2] if score >= POSSIBLE and self.script.intents[name].label]
@@ -162,6 +192,12 @@ class _Turn:
             self.lost(pending)
             return
         self.state.misses = self.misses + 1
+        # An answer costs the caller less than a question about the question.
+        likeliest = self.script.intents[near[0]]
+        if ranked[0][1] >= LIKELY and not likeliest.slots and likeliest.tool is None:
+            self._run(likeliest)
+            self._follow_up([likeliest])
+            return
         options = f" {self._phrase('or')} ".join(self.script.intents[name].label for name in near)
         self.state.options = tuple(near)
         self._ask("mean", fill(self._phrase("did_you_mean"), {"options": options}))
@@ -200,6 +236,7 @@ class _Turn:
             self._answer_aside(side, form, pending)
             return
         changed = self._fill(form, asked, lenient=answer != "yes" or len(self.words.split()) > 2)
+        self.changed = changed and asked is not None and asked.name not in state.values
         if pending == "confirm":
             self._confirmed(form, answer, changed)
         elif changed or self.reply.question or (pending == "change" and answer == "no"):
@@ -207,7 +244,7 @@ class _Turn:
         elif pending == "change":
             self._miss(form, lambda: self._ask("change", self._phrase("change")))
         else:
-            self._miss(form, lambda: self._ask_slot(script.slots[state.slot or form.slots[0]], again=True))
+            self._miss(form, lambda: self._ask_otherwise(form))
 
     def _confirmed(self, form: Intent, answer: str, changed: bool) -> None:
         if changed or self.reply.question:
@@ -220,6 +257,21 @@ class _Turn:
             self._advance(form)  # the question was not heard: ask it again
         else:
             self._miss(form, lambda: self._ask("confirm", self._phrase("yes_or_no")))
+
+    def _ask_otherwise(self, form: Intent) -> None:
+        """Ask once more; after that go on with the other values, and come back to this one at the end."""
+        state = self.state
+        missed = state.slot or form.slots[0]
+        if self.misses and missed not in state.deferred and len(self._missing(form)) > 1:
+            state.deferred.append(missed)
+            self._advance(form)
+        else:
+            self._ask_slot(self.script.slots[missed], again=True)
+
+    def _missing(self, form: Intent) -> list[str]:
+        """Slots without a value, those last that were asked in vain."""
+        missing = [name for name in form.slots if name not in self.state.values]
+        return sorted(missing, key=lambda name: name in self.state.deferred)
 
     def _miss(self, form: Intent, again: object) -> None:
         self.state.misses = self.misses + 1
@@ -240,8 +292,10 @@ class _Turn:
 
     def _leads_away(self, form: Intent, asked: Slot | None, pending: str, answer: str) -> bool:
         """Whether words that fit another intent are really about it, and no answer to what was asked."""
+        if asked is not None and asked.type == "name" and is_led(self.words, self.script.lexicon):
+            return False
         if self._is_question():
-            return True
+            return not (asked is not None and find(asked, self.text, self.script.lexicon, strict=True) is not None)
         if self._strictly(form) or (answer and pending in ("confirm", "change")):
             return False
         if asked is not None and asked.type in ("name", "text"):
@@ -308,10 +362,15 @@ class _Turn:
         """Ask for the next missing value, or confirm, or be done."""
         if self.reply.question:
             return
-        for name in form.slots:
-            if name not in self.state.values:
-                self._ask_slot(self.script.slots[name], again=self.state.slot == name and self.misses > 0)
-                return
+        missing = self._missing(form)
+        if missing:
+            name = missing[0]
+            if name == self.state.slot and (self.misses or self.changed) and len(missing) > 1:
+                # Something else was said than what was asked: that comes later.
+                self.state.deferred.append(name)
+                name = missing[1]
+            self._ask_slot(self.script.slots[name], again=name in self.state.deferred or name == self.state.slot)
+            return
         if form.confirm:
             self._ask("confirm", fill(form.confirm, self._known()))
         else:
@@ -326,6 +385,7 @@ class _Turn:
     def _leave_form(self) -> None:
         self.state.form = self.state.slot = ""
         self.state.values = {}
+        self.state.deferred = []
 
     # ── saying ──
 
@@ -334,6 +394,7 @@ class _Turn:
             self.reply.parts.append(fill(self._variant(intent.name, intent.answer), self._known()))
         if intent.slots:
             self.state.form = intent.name
+            self.state.deferred = []
             self.state.values = {name: value for name, value in self.state.kept.items() if name in intent.slots}
             self._fill(intent, None, lenient=False)
             self._advance(intent)
@@ -380,10 +441,10 @@ class _Turn:
         found: list[str] = []
         for part in matcher.parts(self.text):
             first, second = (*matcher.scores(part)[:2], ("", 0.0))[:2]
-            if _is_certain(first[1], second[1], threshold) and first[0] not in found:
+            if self._is_certain(first, second, threshold) and first[0] not in found:
                 found.append(first[0])
         first, second = (*matcher.scores(self.text)[:2], ("", 0.0))[:2]
-        if not found and _is_certain(first[1], second[1], threshold):
+        if not found and self._is_certain(first, second, threshold):
             found.append(first[0])
         # "I have an appointment but I must move it": of several forms only the one that the whole text means.
         forms = [name for name in found if intents[name].slots]
@@ -394,6 +455,16 @@ class _Turn:
         if len(found) > 1:
             found = [name for name in found if intents[name].tool is None or intents[name].slots] or found[:1]
         return [intents[name] for name in found[:MAX_ANSWERS]]
+
+    def _is_certain(self, first: tuple[str, float], second: tuple[str, float], threshold: float) -> bool:
+        intent = self.script.intents[first[0]]
+        if intent.tool is not None and not intent.slots:
+            threshold = max(threshold, CERTAIN_TO_ACT)
+            if second[1] >= RIVAL:
+                return False
+        elif first[1] - second[1] >= WIDE_MARGIN:
+            threshold *= LESS_CERTAIN
+        return first[1] >= threshold and first[1] - second[1] >= MARGIN
 
     def _is_question(self) -> bool:
         return "?" in self.text
@@ -413,13 +484,16 @@ class _Turn:
         tail = f" {self.words} "
         if any(f" {said} " in tail for said in lexicon.no if " " in said):
             return "no"
-        return "yes" if any(f" {said} " in tail for said in lexicon.yes if " " in said) else ""
-
-
-def _is_certain(first: float, second: float, threshold: float) -> bool:
-    if first - second >= WIDE_MARGIN:
-        threshold *= LESS_CERTAIN
-    return first >= threshold and first - second >= MARGIN
+        if any(f" {said} " in tail for said in lexicon.yes if " " in said):
+            return "yes"
+        if len(words) > MAX_YES_WORDS:
+            return ""
+        # "The correct, please": a clear word in the middle. "Cor act": one that only sounds like it.
+        clear = {said for said in lexicon.yes if len(said) >= MIN_CLEAR_CHARS and " " not in said}
+        if clear & set(words):
+            return "yes"
+        is_heard_so = len(words) <= 2 and any(similarity("".join(words), said) >= YES_SIMILARITY for said in clear)
+        return "yes" if is_heard_so else ""
 
 
 # Surer kinds first: what they use is not taken for something else ("at eight" is no count of people).

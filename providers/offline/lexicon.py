@@ -14,9 +14,11 @@ class Lexicon:
     """One language; compared by identity, so that caches may key on it.
 
     `numbers` are the parts of spoken numbers; `hundred` multiplies what stands before it.
+    `ordinary` are frequent words beside the stop words: never a rarer one misheard.
     """
 
     stop_words: frozenset[str]
+    ordinary: frozenset[str]
     contractions: Mapping[str, str]
     suffixes: tuple[str, ...]
     numbers: Mapping[str, int]
@@ -27,12 +29,15 @@ class Lexicon:
     months: Mapping[str, str]
     relative_days: Mapping[str, str]
     day_numbers: Mapping[str, int]
+    times: tuple[str, ...]
+    answers: tuple[str, ...]
     yes: tuple[str, ...]
     no: tuple[str, ...]
     leave: tuple[str, ...]
     first: tuple[str, ...]
     second: tuple[str, ...]
     name_before: tuple[str, ...]
+    name_trail: tuple[str, ...]
     name_after: tuple[str, ...]
     name_noise: frozenset[str]
     phrases: Mapping[str, tuple[str, ...]]
@@ -66,7 +71,21 @@ ENGLISH = Lexicon(
         " then thanks"
         " thank actually really maybe think wondering wonder guess might may going go into here back again out"
         " up down off now one only guys sir madam rather quick quickly question ask calling call yes no right"
-        " day".split()
+        " day there these those very lovely great alright hiya afraid sorry really hoping chance possible".split()
+    ),
+    ordinary=frozenset(
+        "able after forward again all alright always another anybody anyone anything anywhere around away"
+        " before better big"
+        " both"
+        " bring called came case charge come could dear every everybody everything feel few find fine first friend good"
+        " great happy hard hear heard help here hope hoping house idea keep kind last late later leave left life like"
+        " little live long look lot make many mean mind moment more most much must name near never new next nice nobody"
+        " nothing often old once open other over part party past pay people person place play point possible pretty put"
+        " real really same say see seem send set show side since small some somebody someone something somewhere soon"
+        " sort speak start still stop story street such suit suits sure take talk tell than their them there these they"
+        " thing those thought through till time times today together told too took town try trying turn under until use"
+        " used usual very visit wait walk was watch way week well went were what when where which while who whole whose"
+        " why wife with without word work world worse year years your day days".split()
     ),
     contractions={
         "what's": "what is", "where's": "where is", "who's": "who is", "how's": "how is", "when's": "when is",
@@ -89,6 +108,12 @@ ENGLISH = Lexicon(
         "next week": "next week", "this week": "this week",
     },
     day_numbers=_EN_ORDINALS,
+    times=(
+        "half past", "quarter past", "quarter to", "o'clock", "in the morning", "in the afternoon", "in the evening",
+        "noon", "midday", *(word for word, hour in _EN_SMALL.items() if 1 <= hour <= 12), "fifteen", "thirty",
+        "forty-five",
+    ),
+    answers=("yes", "yes please", "correct", "that's right", "that's correct", "exactly", "right", "perfect", "no"),
     yes=(
         "yes", "yeah", "yep", "yup", "sure", "correct", "right", "exactly", "absolutely", "of course", "certainly",
         "definitely", "ok", "okay", "fine", "perfect", "that is right", "that is correct", "sounds good",
@@ -107,8 +132,10 @@ ENGLISH = Lexicon(
     ),
     first=("first", "former"),
     second=("second", "latter", "last"),
-    name_before=("my name is", "name is", "the name is", "this is", "i am", "it is", "call me", "under the name",
+    name_before=("my name is", "name is", "the name is", "this is", "i am", "it is", "call me", "i am called", "called",
+                 "under the name",
                  "under the name of", "under", "in the name of", "for"),
+    name_trail=("is my name", "is the name"),
     name_after=("speaking", "here"),
     name_noise=frozenset(
         "yes yeah sure ok okay um uh er well so it is the a my name please hi hello would be that and of course oh for"
@@ -152,6 +179,7 @@ SPANISH = Lexicon(
         " necesito necesitamos si no como pues bueno bien hola buenas buenos dias tardes noches favor porfavor gracias"
         " oiga mire eh um saber decir decirme digame dime ya muy mas pero tambien entonces vale hacer hacen".split()
     ),
+    ordinary=frozenset(),
     contractions={},
     suffixes=(
         "aciones", "acion", "amientos", "amiento", "imiento", "iendo", "ando", "arnos", "arlo", "arla", "arme", "erme",
@@ -170,6 +198,11 @@ SPANISH = Lexicon(
         "esta noche": "hoy", "esta tarde": "hoy", "este mediodia": "hoy",
     },
     day_numbers={"primero": 1},
+    times=(
+        "y media", "y cuarto", "menos cuarto", "mediodía", "de la tarde", "de la noche", "de la mañana",
+        *(word for word, hour in _ES_SMALL.items() if 1 <= hour <= 12),
+    ),
+    answers=("sí", "sí por favor", "correcto", "exacto", "eso es", "de acuerdo", "no"),
     yes=(
         "si", "claro", "por supuesto", "correcto", "exacto", "eso es", "asi es", "vale", "de acuerdo",
         "perfecto", "desde luego",
@@ -189,6 +222,7 @@ SPANISH = Lexicon(
     second=("segundo", "segunda", "lo segundo"),
     name_before=("a nombre de", "me llamo", "mi nombre es", "nombre de", "el nombre es", "soy", "habla", "de"
     " parte de", "es"),
+    name_trail=("es mi nombre", "es el nombre"),
     name_after=(),
     name_noise=frozenset(
         "si vale claro pues bueno eh es el la a nombre de mi me llamo soy por favor con gracias hola que sea"

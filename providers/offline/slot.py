@@ -12,9 +12,21 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from providers.offline.lexicon import ENGLISH, SPANISH, Lexicon
-from providers.offline.words import Vocabulary, plain, stem
+from providers.offline.words import (
+    LONG_TELEPHONE_SOUNDS,
+    SLIP_SIMILARITY,
+    Vocabulary,
+    ordinary_stems,
+    plain,
+    similarity,
+    stem,
+    telephone_sound,
+)
 
 MAX_NAME_WORDS = 4
+CHOICE_SIMILARITY = 0.65
+STRICT_SIMILARITY = 0.75  # less is enough for what was asked for
+DAY_SIMILARITY, MIN_MISHEARD_CHARS = 0.8, 5
 REMEMBERED = 4096
 SLOT_TYPES = ("number", "digits", "date", "time", "name", "choice", "text")
 
@@ -64,13 +76,13 @@ def find(slot: Slot, text: str, lexicon: Lexicon, *, strict: bool, used: frozens
         case "digits":
             return _digits(slot, words, lexicon, strict=strict)
         case "date":
-            return _date(words, lexicon)
+            return _date(words, lexicon, strict=strict)
         case "time":
             return _time(words, lexicon, strict=strict)
         case "name":
             return _name(text, words, lexicon, strict=strict)
         case "choice":
-            return _choice(slot, words, lexicon)
+            return _choice(slot, words, lexicon, strict=strict)
         case "text":
             return None if strict or not words else Found(text.strip(" ."), 0, len(words))
     raise ValueError(f"slot type: expected one of {', '.join(SLOT_TYPES)}; got {slot.type}")
@@ -151,7 +163,7 @@ def _digits(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool) -> 
     return Found(" ".join(value), start, end) if len(value) >= wanted else None
 
 
-def _date(words: list[str], lexicon: Lexicon) -> Found | None:
+def _date(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
     text = " ".join(words)
     for said, value in lexicon.relative_days.items():
         # "por la mañana" is a time of day, "mañana" alone is a day.
@@ -170,7 +182,23 @@ def _date(words: list[str], lexicon: Lexicon) -> Found | None:
             is_next = lexicon is ENGLISH and at and words[at - 1] == "next"
             value = f"next {day}" if is_next else day if lexicon is ENGLISH else f"el {day}"
             return Found(value, at - bool(is_next), at + 1)
-    return _month_day(words, lexicon)
+    found = _month_day(words, lexicon)
+    return found if found is not None or strict else _sounds_like_a_day(words, lexicon)
+
+
+def _sounds_like_a_day(words: list[str], lexicon: Lexicon) -> Found | None:
+    """A day was asked for, and something like one was heard: "how about Cersei". It is read back before it counts."""
+    best: tuple[float, Found] | None = None
+    ordinary = ordinary_stems(lexicon)
+    for at, word in enumerate(words):
+        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary:
+            continue
+        for day in lexicon.weekdays:
+            near = similarity(word, day)
+            if near >= DAY_SIMILARITY and (best is None or near > best[0]):
+                named = lexicon.weekdays[day]
+                best = near, Found(named if lexicon is ENGLISH else f"el {named}", at, at + 1)
+    return best[1] if best is not None else None
 
 
 def _month_day(words: list[str], lexicon: Lexicon) -> Found | None:
@@ -221,10 +249,12 @@ def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool
     word, left = words[at], words[at + 1 :]
     if word in ("noon", "midday", "midnight"):
         return Found("noon" if word != "midnight" else word, at, at + 1)
-    if word in ("half", "quarter") and left[:1] and left[0] in ("past", "to", "after") and len(left) > 1:
+    misheard_half = not strict and left[:1] == ["past"] and word not in lexicon.numbers and word != "quarter"
+    is_part = misheard_half or word in ("half", "quarter")
+    if is_part and len(left) > 1 and left[0] in ("past", "to", "after"):
         hour = read_number(words, at + 2, lexicon)
         if hour is not None and 1 <= hour[0] <= 12:
-            minutes = 30 if word == "half" else 15
+            minutes = 15 if word == "quarter" else 30
             before = left[0] == "to"
             end = at + 2 + hour[1]
             return _english(hour[0] - before or 12, 60 - minutes if before else minutes, words, at, end)
@@ -313,12 +343,21 @@ def _spanish(hour: int, minute: int, words: list[str], start: int, end: int) -> 
 
 def _name(text: str, words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
     said = " ".join(words)
+    for trail in lexicon.name_trail:
+        if said.endswith(f" {trail}"):
+            return _name_of(text, words[: -trail.count(" ") - 1], words, lexicon, strict=False)
     for lead in sorted(lexicon.name_before, key=len, reverse=True):
         weak = lead in ("for", "under", "it is", "this is", "i am", "es", "soy", "habla", "nombre de")
         match = re.search(rf"\b{lead} (.+)", said)
         if match is not None and not (strict and weak and not _capital_after(text, lead)):
             return _name_of(text, match.group(1).split(), words, lexicon, strict=strict)
     return None if strict else _name_of(text, words, words, lexicon, strict=False)
+
+
+def is_led(words: str, lexicon: Lexicon) -> bool:
+    """Whether something that introduces a name is in plain words: "put it under ..."."""
+    leads = (lead for lead in lexicon.name_before if lead not in ("for", "es"))
+    return any(f" {lead} " in f" {words} " for lead in (*leads, *lexicon.name_trail))
 
 
 def _capital_after(text: str, lead: str) -> bool:
@@ -339,38 +378,62 @@ def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *,
             chosen.append(word)
         if len(chosen) == MAX_NAME_WORDS:
             break
-    if not chosen:
+    # "Yep, go ahead" is no name: at least one word must be one that is not in everybody's mouth.
+    if not chosen or all(stem(word, lexicon) in ordinary_stems(lexicon) for word in chosen):
         return None
     start = words.index(chosen[0])
     value = " ".join((written.get(word) or word).title() for word in chosen)
     return Found(value, start, start + len(chosen))
 
 
-def _choice(slot: Slot, words: list[str], lexicon: Lexicon) -> Found | None:
-    stems = [stem(word, lexicon) for word in words]
+def _choice(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
+    least = STRICT_SIMILARITY if strict else 0.0
     best: tuple[float, Found] | None = None
     for value, spoken in slot.choices.items():
         for phrase in spoken:
             wanted = _wanted(phrase, lexicon)[0]
-            nearest = [_near(phrase, lexicon, one) for one in stems]
-            hits = [at for at, (found, _) in enumerate(nearest) if found]
+            nearest = [_near(phrase, lexicon, word) for word in words]
+            hits = [at for at, (found, sure) in enumerate(nearest) if found and sure >= least]
             if {nearest[at][0] for at in hits} != wanted:
                 continue
             sure = sum(nearest[at][1] for at in hits) / len(hits) + 0.1 * len(wanted)
             if best is None or sure > best[0]:
                 best = sure, Found(value, hits[0], hits[-1] + 1)
+    if best is None and not strict:
+        best = _sounds_like_a_choice(slot, words, lexicon)
     return best[1] if best is not None else None
+
+
+def _sounds_like_a_choice(slot: Slot, words: list[str], lexicon: Lexicon) -> tuple[float, Found] | None:
+    """A choice was asked for, and something like one was heard: "a silly". It is read back before it counts."""
+    best: tuple[float, Found] | None = None
+    ordinary = ordinary_stems(lexicon)
+    phrases = [(value, phrase) for value, spoken in slot.choices.items() for phrase in spoken if " " not in phrase]
+    for at, word in enumerate(words):
+        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary:
+            continue
+        for value, phrase in phrases:
+            near = similarity(word, phrase)
+            if near >= CHOICE_SIMILARITY and (best is None or near > best[0]):
+                best = near, Found(value, at, at + 1)
+    return best
 
 
 @lru_cache(REMEMBERED)
 def _wanted(phrase: str, lexicon: Lexicon) -> tuple[frozenset[str], Vocabulary]:
     wanted = frozenset(stem(word, lexicon) for word in phrase.split())
-    return wanted, Vocabulary(wanted)
+    return wanted, Vocabulary(wanted, ordinary_stems(lexicon))
 
 
 @lru_cache(8 * REMEMBERED)
-def _near(phrase: str, lexicon: Lexicon, one: str) -> tuple[str, float]:
-    return _wanted(phrase, lexicon)[1].nearest(one)
+def _near(phrase: str, lexicon: Lexicon, word: str) -> tuple[str, float]:
+    """The stem of `phrase` that `word` is, or may be misheard; a phrase of one word also by its whole sound."""
+    found, sure = _wanted(phrase, lexicon)[1].nearest(stem(word, lexicon))
+    if not found and len(word) >= MIN_MISHEARD_CHARS and stem(word, lexicon) not in ordinary_stems(lexicon):
+        key = telephone_sound(phrase)
+        if len(key) >= LONG_TELEPHONE_SOUNDS and telephone_sound(word) == key:
+            return stem(phrase, lexicon), SLIP_SIMILARITY
+    return found, sure
 
 
-_WEEKDAYS = {lexicon: Vocabulary(lexicon.weekdays) for lexicon in (ENGLISH, SPANISH)}
+_WEEKDAYS = {lexicon: Vocabulary(lexicon.weekdays, ordinary_stems(lexicon)) for lexicon in (ENGLISH, SPANISH)}

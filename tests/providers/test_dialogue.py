@@ -16,6 +16,7 @@ from providers.errors import ProviderRejected
 from providers.offline.dialogue import DialogueModel, answer
 from providers.offline.dialogue_state import State, step
 from providers.offline.script import Script, compile_script
+from providers.offline.vocabulary import MAX_WORDS, script_phrases
 from server.agent.settings import AgentSettings
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +212,71 @@ def test_idle_prompts_between_do_not_disturb() -> None:
     talk.say("I want to book a cleaning")
     talk.messages.append(Message("assistant", "Are you still there?"))
     assert "what time" in talk.say("Friday")
+
+
+# ── what was misheard ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        ("Hello, I was hoping you could sit me in.", "come in for"),
+        ("I'd like to come in for a silling.", "Which day"),
+        ("A cleaning please.", "Which day"),
+        ("Next Thursday.", "come in for"),
+        ("Half past two, please.", "come in for"),
+        ("Bye, I need to come in for a filling.", "Which day"),
+        ("And just a check-up, what would that be?", "60 dollars"),
+        ("Which tram do I take?", "Mill Street"),
+        ("Do you see anybody on a Saturday?", "from ten to two"),
+    ],
+)
+def test_a_misheard_or_bare_opening_is_repaired(heard: str, expected: str) -> None:
+    assert expected in Talk(CLINIC).say(heard)
+
+
+def test_a_misheard_value_is_taken_for_what_was_asked_and_read_back() -> None:
+    talk = Talk(CLINIC)
+    talk.say("I want to book a cleaning")
+    assert "what time" in talk.say("How about Cersei?")
+    assert "your name" in talk.say("Past past eleven would be great")
+    assert "cleaning, Thursday, 11:30, for Helen Carter" in talk.say("Put it under Helen Carter.")
+    assert "booked" in talk.say("The correct, please.")
+
+
+def test_a_choice_that_only_sounds_like_one_is_read_back() -> None:
+    talk = Talk(CLINIC)
+    talk.say("I need an appointment")
+    assert "Which day" in talk.say("I think I've got a home, so silly.")
+    assert "parking" in talk.say("Where can I park?")
+    talk.say("Friday at ten")
+    assert "So that is a filling, Friday" in talk.say("Laura Green")
+
+
+def test_a_value_that_stays_unheard_is_asked_for_last() -> None:
+    talk = Talk(CLINIC)
+    talk.say("I want to book a cleaning")
+    assert "Which day" in talk.say("in gladness sounds")
+    assert "your name" in talk.say("At half past two.")
+    assert "Which day" in talk.say("My name is Laura Green.")
+    assert "a cleaning, Friday, 2:30, for Laura Green. Is that right?" in talk.say("Friday")
+
+
+def test_agreement_is_no_name() -> None:
+    talk = Talk(CLINIC)
+    talk.say("Book a cleaning on Friday at ten")
+    for words in ("Yep, go ahead.", "All right."):
+        assert "Is that right" not in talk.say(words)
+    assert "for Laura Green" in talk.say("Laura Green is my name.")
+
+
+def test_what_callers_may_say_goes_to_the_recogniser() -> None:
+    expected = script_phrases(settings("clinic_en").script, "en-US")
+    assert {"whitening", "Thursday", "half past", "insurance", "that's right"} <= set(expected)
+    assert not {"the", "you", "{service}"} & set(expected)
+    assert len(expected) <= MAX_WORDS
+    assert {"viernes", "y media"} <= set(script_phrases(settings("restaurante_es").script, "es-ES"))
+    assert script_phrases({"intents": {"a": {"examples": "x"}}}, "ja-JP") == ()
 
 
 # ── behind ChatModel ──────────────────────────────────────────────────────────────────────────────────────────
