@@ -20,10 +20,11 @@ import uvloop
 
 from providers.base import ProviderSet
 from providers.errors import ProviderError
-from providers.offline.dialogue import DialogueModel
+from providers.offline.dialogue import DIALOGUE, DialogueModel
 from providers.offline.moonshine import MoonshineTranscriber
 from providers.offline.pico import PicoSynthesizer
 from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
+from providers.offline.vocabulary import script_phrases
 from server import logs
 from server.agent.settings import CHANNELS, AgentSettings
 from server.call.clips import Clips
@@ -239,10 +240,13 @@ class _Process:
     def _providers_for(self, settings: AgentSettings) -> CallProviders:
         """The providers that this agent names, or those that the configuration puts in their place."""
         chosen, have = self._config.providers, self._providers
+        model = _pick("llm.provider", chosen.llm or settings.llm.provider, have.models)
         return CallProviders(
             transcriber=_pick("stt.provider", chosen.stt or settings.stt.provider, have.transcribers),
-            model=_pick("llm.provider", chosen.llm or settings.llm.provider, have.models),
+            model=model,
             synthesizer=_pick("tts.provider", chosen.tts or settings.tts.provider, have.synthesizers),
+            # What callers of a scripted agent say is in its script; other models answer to anything.
+            phrases=script_phrases(settings.script, settings.language) if model.name == DIALOGUE else (),
         )
 
     async def _warm_up(self, agents: AgentStore) -> None:
@@ -254,7 +258,8 @@ class _Process:
                     log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": agent.slug})
                 transcriber = providers.transcriber
                 try:
-                    stream = await transcriber.open(transcriber_config(settings, transcriber.audio_formats[0]))
+                    config = transcriber_config(settings, transcriber.audio_formats[0], "", providers.phrases)
+                    stream = await transcriber.open(config)
                     await stream.aclose()
                 except ProviderError as error:
                     log.error("agent %s cannot hear: %s", agent.slug, error, extra={"event": "provider_failed"})

@@ -50,7 +50,7 @@ class SttSettings:
     provider: str = _text("moonshine", "name of the transcriber", 40)
     model: str = _text("", "model of the provider; empty is its default", 80)
     language: str = _text("", "BCP 47; empty is the agent's language", 35)
-    phrases: tuple[str, ...] = _texts("words to expect", 500)
+    phrases: tuple[str, ...] = _texts("words to expect, beside those of a `script`", 500)
     profanity: Literal["raw", "masked", "removed"] = _one_of("raw", "swear words as said, masked or left out")
     stable_words: int = _ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
     segmentation_silence_ms: int = _ranged(800, 100, 5000, "silence at which the provider itself ends a phrase")

@@ -102,6 +102,7 @@ class CallProviders:
     transcriber: Transcriber
     model: ChatModel
     synthesizer: Synthesizer
+    phrases: tuple[str, ...] = ()  # what the model expects callers to say, beside the agent's own phrases
 
 
 class CallSession:
@@ -144,7 +145,7 @@ class CallSession:
         self._final_came = asyncio.Event()
         self._group = asyncio.TaskGroup()
         stt_format = choose_format(providers.transcriber, fmt)
-        self._stt_config = transcriber_config(settings, stt_format, facts.from_number)
+        self._stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
         path = services.journal_dir / f"{facts.call_id}.jsonl" if services.journal_dir else None
         self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz, resumed=self._resumed)
         self.downlink = Downlink(
@@ -567,13 +568,15 @@ def choose_format(transcriber: Transcriber, fmt: MediaFormat) -> AudioFormat:
     return wire if wire in transcriber.audio_formats else transcriber.audio_formats[0]
 
 
-def transcriber_config(settings: AgentSettings, audio_format: AudioFormat, caller: str = "") -> TranscriberConfig:
-    """How this agent listens."""
+def transcriber_config(
+    settings: AgentSettings, audio_format: AudioFormat, caller: str = "", phrases: tuple[str, ...] = ()
+) -> TranscriberConfig:
+    """How this agent listens; `phrases` are expected after the agent's own."""
     stt = settings.stt
     return TranscriberConfig(
         audio_format=audio_format,
         language=stt.language or settings.language,
-        phrases=stt.phrases,
+        phrases=(*stt.phrases, *phrases),
         model=stt.model,
         profanity=stt.profanity,
         stable_words=stt.stable_words,
