@@ -51,7 +51,7 @@ def find_source(cache: Path) -> tuple[Source, str]:
     unpacked = cache / PACKAGE / VOICE_FOLDER
     note = ""
     if not installed.is_dir() and not unpacked.is_dir():
-        note = _fetch(cache)
+        note = fetch_package(PACKAGE, cache)
     for folder in (installed, unpacked):
         if folder.is_dir():
             label = f"human: Debian {PACKAGE}, CC-BY-SA-3.0, (C) Allison Smith"
@@ -59,24 +59,24 @@ def find_source(cache: Path) -> tuple[Source, str]:
     return _readings(), note
 
 
-def _fetch(cache: Path) -> str:
-    """Download and unpack Debian's package below `cache`; says what went wrong, empty when nothing did."""
+def fetch_package(package: str, cache: Path) -> str:
+    """Download and unpack a package of Debian's into `cache`/`package`; says what went wrong, else nothing."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        return "this is no Debian: no apt-get and dpkg-deb for human telephone prompts"
+        return f"this is no Debian: no apt-get and dpkg-deb for {package}"
     cache.mkdir(parents=True, exist_ok=True)
-    problem = _run(["apt-get", "download", PACKAGE], cache)
+    problem = _run(["apt-get", "download", package], cache)
     if problem:
-        return f"{problem}; as root, `apt-get update && apt-get install {PACKAGE}` helps"
-    archives = sorted(cache.glob(f"{PACKAGE}_*.deb"))
+        return f"{problem}; as root, `apt-get update && apt-get install {package}` helps"
+    archives = sorted(cache.glob(f"{package}_*.deb"))
     if not archives:
-        return f"apt-get download left no {PACKAGE}"
-    fresh = cache / f"{PACKAGE}.unpacking"
+        return f"apt-get download left no {package}"
+    fresh = cache / f"{package}.unpacking"
     shutil.rmtree(fresh, ignore_errors=True)
     problem = _run(["dpkg-deb", "-x", str(archives[-1]), str(fresh)], cache)
     if problem:
         return problem
     # Renamed when whole: an interrupted run must not leave half a voice.
-    fresh.rename(cache / PACKAGE)
+    fresh.rename(cache / package)
     return ""
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import uvloop
 
+from bench.demo.flite import find_flite
 from bench.demo.judge import CallVerdict, judge_call
 from bench.demo.recording import find_source
 from bench.demo.score import WordErrors
-from bench.demo.script import PlannedCall, load_calls, load_heldout
+from bench.demo.script import HELDOUT, PlannedCall, load_calls, load_heldout
 from bench.demo.talk import STAGES, Talk, TalkReader
 from bench.load.figure import percentile, table
 from bench.load.server_process import PUBLIC_URL, ROOT, ServerFailed, ServerProcess
@@ -156,12 +157,16 @@ def main(argv: list[str]) -> int:
     """Returns 0 when all went well, 1 when a caller was not served, 2 when there was no server to call."""
     parser = argparse.ArgumentParser(prog="python -m bench demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--heldout", action="store_true", help="callers with other words, unused in development")
+    parser.add_argument("--calls", type=Path, default=HELDOUT, help="the file of the held-out callers")
     parser.add_argument("--only", help="the name of one call")
     parser.add_argument("--out", type=Path, default=OUT, help="where the recordings go (var/demo)")
     asked = parser.parse_args(argv)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if asked.heldout:
-        calls = load_heldout()
+        flite, note = find_flite(CACHE)
+        if note:
+            print(f"Flite's voices: {note}\n   instead: SVOX Pico for every caller")
+        calls = load_heldout(flite, asked.calls)
     else:
         source, note = find_source(CACHE)
         if note:

@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 
+from bench.demo.flite import VOICES, Flite
 from bench.demo.recording import Source
 from bench.sim.caller import Say, When
 from bench.sim.sound import Clip
 from bench.sim.voice import pico_clip
 
 FOLDER = Path(__file__).parent
+HELDOUT = FOLDER / "heldout.yaml"
+PICO = "pico"
 CALLER_LANGUAGE = "en-GB"
 CALLER_RATE_PERCENT = 80
 """Pico hurries: its usual rate is 200 words a minute, people on the phone speak 150 to 160."""
@@ -46,15 +49,20 @@ def load_calls(source: Source) -> list[PlannedCall]:
     return calls
 
 
-def load_heldout() -> list[PlannedCall]:
-    """The callers with other words."""
-    data = yaml.safe_load((FOLDER / "heldout.yaml").read_text())
+def load_heldout(flite: Flite | None = None, path: Path = HELDOUT) -> list[PlannedCall]:
+    """The callers with other words.
+
+    Args:
+        flite: speaks for the callers whose `voice` is one of Flite's; without it they speak with Pico.
+        path: the file of the callers.
+    Raises:
+        ValueError: a voice that neither has.
+    """
     calls = []
-    for one in data["calls"]:
-        title = f"held out: {one['name']} (synthesised: SVOX Pico, {CALLER_LANGUAGE})"
-        calls.append(
-            _call({"title": title, "ends_by": "either", **one}, tuple(_synthesised(turn, one) for turn in one["turns"]))
-        )
+    for one in yaml.safe_load(path.read_text())["calls"]:
+        turns = tuple(_synthesised(turn, one, flite) for turn in one["turns"])
+        said_by = turns[0].clip.source if turns and turns[0].clip else "nobody"
+        calls.append(_call({"title": f"held out: {one['name']} ({said_by})", "ends_by": "either", **one}, turns))
     return calls
 
 
@@ -69,7 +77,12 @@ def _call(one: dict[str, Any], turns: tuple[Say, ...]) -> PlannedCall:
     )
 
 
-def _synthesised(turn: dict[str, Any], call: dict[str, Any]) -> Say:
+def _synthesised(turn: dict[str, Any], call: dict[str, Any], flite: Flite | None = None) -> Say:
+    voice = call.get("voice", PICO)
+    if voice not in (PICO, *VOICES):
+        raise ValueError(f"{call['name']}: voice: expected one of {', '.join((PICO, *VOICES))}; got {voice!r}")
+    if voice != PICO and flite is not None:
+        return _say(turn, flite.clip(turn["say"], voice))
     pitch_percent = call.get("pitch_percent", 100)
     clip = pico_clip(
         turn["say"], language=CALLER_LANGUAGE, pitch_percent=pitch_percent, rate_percent=CALLER_RATE_PERCENT

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import wave
 from pathlib import Path
 
 import pytest
 
+from bench.demo.flite import Flite, find_flite
 from bench.demo.judge import judge_call
 from bench.demo.recording import Source
 from bench.demo.score import WordErrors, has_keyword, normalise, word_errors
 from bench.demo.script import PlannedCall, load_calls, load_heldout
 from bench.demo.talk import Segment, Talk
 from bench.sim.caller import Say, ScriptedCaller, TurnRecord, When
-from bench.sim.sound import Clip
+from bench.sim.sound import Clip, from_pcmu
 from bench.sim.twilio import Call
 from tests.bench.stand_in import tone
 
@@ -121,5 +123,45 @@ def test_the_scripts_make_clips_and_the_readings_are_there() -> None:
     assert calls[1].ends_by == "caller"
     heldout = load_heldout()
     assert sum(len(call.turns) for call in heldout) >= 20
+    assert all("SVOX Pico" in source for call in load_heldout(None) for source in call.sources)
     said = {turn.clip.text for call in calls for turn in call.turns if turn.clip}
     assert not said & {turn.clip.text for call in heldout for turn in call.turns if turn.clip}
+
+
+CALLERS = """
+calls:
+  - {name: one, voice: slt, turns: [{say: "Good morning.", expect: [a]}]}
+  - {name: two, turns: [{say: "Good morning.", expect: [a]}]}
+"""
+
+
+def test_a_caller_has_the_voice_that_the_file_names(tmp_path: Path) -> None:
+    """A program in Flite's place, which writes a tone: where there is one, only Pico's callers stay with Pico."""
+    wav = tmp_path / "tone.wav"
+    with wave.open(str(wav), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(from_pcmu(tone(440, 600)))
+    program = tmp_path / "flite"
+    program.write_text(f'#!/bin/sh\ntest "$2" = slt && cp {wav} "$6"\n')
+    program.chmod(0o755)
+    path = tmp_path / "callers.yaml"
+    path.write_text(CALLERS)
+    flite = Flite(program, "")
+    assert [call.sources for call in load_heldout(flite, path)] == [
+        ("synthesised: Flite slt",),
+        ("synthesised: SVOX Pico en-GB",),
+    ]
+    assert all(call.sources == ("synthesised: SVOX Pico en-GB",) for call in load_heldout(None, path))
+    path.write_text(CALLERS.replace("slt", "alto"))
+    with pytest.raises(ValueError, match="one: voice: expected one of pico, rms, slt, awb; got 'alto'"):
+        load_heldout(flite, path)
+    with pytest.raises(ValueError, match="Flite rendered nothing"):
+        flite.clip("Good morning.", "rms")
+
+
+def test_without_apt_there_is_no_flite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found, why = find_flite(tmp_path)
+    assert found is None and "no apt-get" in why
