@@ -36,15 +36,34 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderRejected(ProviderError):
-    """The service refused: 4xx or quota. Not retryable except 429, which may hold `retry_after_ms`."""
+    """The service refused: 4xx or quota. Not retryable except 429, which may hold `retry_after_ms`.
+
+    Args:
+        code: the service's own word for the reason, where it has one.
+        retryable: what this reason allows, where the status alone does not say it.
+    """
 
     retryable = False
 
-    def __init__(self, message: str, *, status: int, retry_after_ms: int | None = None, provider: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        retry_after_ms: int | None = None,
+        provider: str = "",
+        code: str = "",
+        retryable: bool | None = None,
+    ) -> None:
         super().__init__(message, provider=provider)
         self.status = status
         self.retry_after_ms = retry_after_ms
-        self.retryable = status in (429, 498)
+        self.code = code
+        self.retryable = status in (429, 498) if retryable is None else retryable
+
+
+class ProviderFiltered(ProviderRejected):
+    """The service's content filter refused the prompt: say it differently, or say something neutral."""
 
 
 class ProviderFiltered(ProviderRejected):

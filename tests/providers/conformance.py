@@ -147,6 +147,23 @@ async def refuses(adapter: ChatModel | Synthesizer, request: Any, good: Any) -> 
     await adapter.aclose()
 
 
+async def fails(
+    adapter: ChatModel | Synthesizer, request: Any, error: type[ProviderError], *, secret: str = "", **attributes: Any
+) -> tuple[list[Any], ProviderError]:
+    """`request` ends in exactly this error of this adapter, with these attributes. What came before it, and it."""
+    heard: list[Any] = []
+    with pytest.raises(ProviderError) as raised:
+        async for one in adapter.stream(request):
+            heard.append(one)
+    caught = raised.value
+    assert type(caught) is error, repr(caught)
+    assert caught.provider == adapter.name and str(caught).startswith(f"{adapter.name}: "), repr(caught)
+    for name, wanted in attributes.items():
+        assert getattr(caught, name) == wanted, f"{caught!r}: {name} is {getattr(caught, name)!r}, expected {wanted!r}"
+    assert not secret or secret not in f"{caught!r} {caught.__cause__!r}"
+    return heard, caught
+
+
 async def fails_in_the_middle(
     adapter: Synthesizer, request: SpeechRequest, break_it: Callable[[Synthesizer], Awaitable[None]]
 ) -> None:

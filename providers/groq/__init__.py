@@ -1,0 +1,1 @@
+"""Groq by its official SDK; the protocol's core is providers.openai."""

@@ -1,0 +1,1 @@
+"""OpenAI, Azure OpenAI and every service that speaks their protocol, by the official SDK."""
