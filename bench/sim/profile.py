@@ -87,7 +87,7 @@ class Profile:
 _USUAL = Profile(name="azure-groq")
 _SOON = Delay(5, 10)
 _FAST = Profile(
-    name="fast", segmentation_ms=100, final=Delay(105, 110), commit=_SOON, first_token=_SOON, tokens_per_s=1000,
+    name="fast", final=Delay(505, 510), commit=_SOON, first_token=_SOON, tokens_per_s=1000,
     first_audio=_SOON, cold_ms=0, audio_times=100, transcription=_SOON,
 )  # fmt: skip
 _NOW = Delay(0, 0)
@@ -98,7 +98,7 @@ PROFILES: dict[str, Profile] = {
     "fast": _FAST,
     # For tests of what is said, not when: nothing waits, nothing is revised.
     "instant": replace(
-        _FAST, name="instant", revised_share=0.0, final=Delay(100, 100), commit=_NOW, first_token=_NOW,
+        _FAST, name="instant", revised_share=0.0, final=Delay(500, 500), commit=_NOW, first_token=_NOW,
         tokens_per_s=0, first_audio=_NOW, audio_times=0, transcription=_NOW,
     ),
 }  # fmt: skip

@@ -43,8 +43,8 @@ class Listener:
     """
 
     __slots__ = (
-        "_base", "_book", "_consumed", "_end", "_fails", "_levels", "_measured", "_next", "_offset", "_probed", "_rest",
-        "_rx", "_search_from", "_track", "voice_end_ms", "voice_start_ms",
+        "_base", "_book", "_consumed", "_end", "_fails", "_heard", "_levels", "_measured", "_next", "_offset",
+        "_probed", "_rest", "_rx", "_search_from", "_track", "voice_end_ms", "voice_start_ms",
     )  # fmt: skip
 
     def __init__(self, book: Clipbook) -> None:
@@ -56,7 +56,7 @@ class Listener:
         self._search_from = 0
         self._probed = 0
         self._fails = 0
-        self._track = -1
+        self._track = self._heard = -1
         self._offset = self._next = 0
         self._levels: deque[float] = deque(maxlen=100)
         self._rest = b""
@@ -80,11 +80,20 @@ class Listener:
             words += self._advance()
         return words
 
+    @property
+    def language(self) -> str:
+        """Of the clip that was heard last, "" before or when it has none."""
+        return self._book.clips[self._heard].language if self._heard >= 0 else ""
+
+    def settle(self) -> list[Word]:
+        """Nothing more belongs to this turn: the words that are complete, without waiting for silence."""
+        return self._look_up(is_over=True) if self._track < 0 and self._book.clips else []
+
     def finish(self) -> list[Word]:
         """The stream is over: the words that silence would complete."""
         end = self._end
         words = self.feed(bytes(2 * (BLOCK * 6)))
-        self._end = max(end, self._base)
+        self._end = end
         return words
 
     def _append(self, samples: np.ndarray) -> None:
@@ -115,7 +124,7 @@ class Listener:
             else:
                 words.append(heard)
         if self._track < 0 and self._book.clips:
-            words += self._look_up()
+            words += self._look_up(is_over=self._end - int(self.voice_end_ms * PER_MS) >= 3 * BLOCK)
         return words
 
     # ── Sound and silence ─────────────────────────────────────────────────────────────────────────────────────────
@@ -168,16 +177,19 @@ class Listener:
             self._offset += lag - _LAGS
         start = offset + first + lag - _LAGS
         self._consumed = start + size
+        self._heard = self._track
         self.voice_end_ms = max(self.voice_end_ms, self._consumed / PER_MS)
         return Word(word.text, start / PER_MS, self._consumed / PER_MS)
 
-    def _look_up(self) -> list[Word]:
-        """Look for the clip that sounds now; the words that have come since the last heard one are judged at once."""
+    def _look_up(self, is_over: bool) -> list[Word]:
+        """Look for the clip that sounds now; the words that have come since the last heard one are judged at once.
+
+        `is_over`: nothing follows, look at what there is, however short.
+        """
         end = min(self._end, int(self.voice_end_ms * PER_MS))
         start = max(end - WINDOW, self._search_from, self._base)
-        over = self._end - end >= 3 * BLOCK  # nothing follows: look at what there is
-        patience = 1 if over else (2000, 4000, 8000)[min(self._fails // 3, 2)]
-        if end - start < (_SHORTEST if over else WINDOW // 2) or end < self._probed + patience:
+        patience = 1 if is_over else (2000, 4000, 8000)[min(self._fails // 3, 2)]
+        if end - start < (_SHORTEST if is_over else WINDOW // 2) or end < self._probed + patience:
             return []
         self._probed = end
         places = self._book.search.find(self._rx[start - self._base : end - self._base])

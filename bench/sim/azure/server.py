@@ -1,0 +1,396 @@
+"""Azure's Speech service on a local port: recognition, synthesis, tokens and the list of voices, for the real SDK.
+
+    async with AzureSim(book=book) as sim:
+        config = SpeechConfig(subscription=sim.key, host=sim.host)
+        sim.faults.add(Fault(kind="cut", on="stt", after_ms=800))
+        sim.stt_turns[-1].segmentation_ms
+
+Plain ws:// and http:// only. `/sim/…` is the control of another process: GET state, GET turns, POST and DELETE faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Self
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from bench.sim.azure import wire
+from bench.sim.azure.asked import read_turn
+from bench.sim.azure.fault import PLAIN, STT, TTS, TURN, UPGRADE, Fault, FaultBox
+from bench.sim.azure.outbox import Outbox
+from bench.sim.azure.seen import Connection, SttTurn, TtsTurn
+from bench.sim.azure.stt import Recognition
+from bench.sim.azure.tts import Synthesis
+from bench.sim.azure.voices import VOICES
+from bench.sim.clipbook import Clipbook
+from bench.sim.profile import PROFILES, Profile
+
+KEY = "sim-key"
+TOKEN_S = 600
+"""How long a token is valid (documented)."""
+HOLD_S = 120
+MOST_MESSAGE_BYTES = 1 << 20
+STT_PATHS = (
+    *(f"/speech/recognition/{mode}/cognitiveservices/v1" for mode in ("conversation", "interactive", "dictation")),
+    "/stt/speech/universal/v2",
+    "/speech/universal/v2",
+)
+TTS_PATHS = tuple(f"{root}/cognitiveservices/websocket/{version}" for root in ("", "/tts") for version in ("v1", "v2"))
+_EARLY = frozenset({"silent", "slow", "garbage_text", "garbage_binary", "bad_json", "unknown_path"})
+
+
+class AzureSim:
+    """See the module. `unusual`: words that are heard otherwise unless the client's phrase list has them."""
+
+    def __init__(
+        self, *, book: Clipbook | None = None, profile: Profile = PROFILES["instant"], seed: int = 1, port: int = 0,
+        keys: frozenset[str] = frozenset({KEY}), stt_limit: int | None = None, tts_limit: int | None = None,
+        unusual: dict[str, str] | None = None, keep: int = 1000,
+    ) -> None:  # fmt: skip
+        self.book, self.profile, self.keys = book or Clipbook(), profile, set(keys)
+        self.limits = {"stt": stt_limit, "tts": tts_limit}
+        self.unusual = unusual or {}
+        self.faults = FaultBox(seed)
+        self.counts: Counter[str] = Counter()
+        self.connections: deque[Connection] = deque(maxlen=keep)
+        self.stt_turns: deque[SttTurn] = deque(maxlen=keep)
+        self.tts_turns: deque[TtsTurn] = deque(maxlen=keep)
+        self.open: Counter[str] = Counter()
+        self.port = port
+        self._dice = random.Random(seed)
+        self._tokens: dict[str, float] = {}
+        self._runner: web.AppRunner | None = None
+        self._live: set[web.WebSocketResponse] = set()
+        self._over = asyncio.Event()
+
+    # ── Life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=1 << 20)
+        for path in STT_PATHS:
+            app.router.add_get(path, self._stt)
+        for path in TTS_PATHS:
+            app.router.add_get(path, self._tts)
+        app.router.add_post("/sts/v1.0/issueToken", self._token)
+        for root in ("", "/tts"):
+            app.router.add_get(f"{root}/cognitiveservices/voices/list", self._voices)
+        app.router.add_get("/sim/state", self._state)
+        app.router.add_get("/sim/turns", self._turns)
+        app.router.add_post("/sim/faults", self._add_fault)
+        app.router.add_delete("/sim/faults", self._clear_faults)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await self._runner.setup()
+        await self.listen()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._over.set()
+        for ws in list(self._live):
+            await ws.close(code=1001, message=b"going away")
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def listen(self) -> None:
+        """Take connections on the port (again)."""
+        assert self._runner is not None
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def refuse_connections(self) -> None:
+        """Connections are refused by the system until `listen`; those that are open stay."""
+        assert self._runner is not None
+        for site in list(self._runner.sites):
+            await site.stop()
+
+    @property
+    def host(self) -> str:
+        """For SpeechConfig(host=…)."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """For SpeechConfig(endpoint=…), tokens, voices and control."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def key(self) -> str:
+        return min(self.keys)
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        """Wait until something holds of what was seen. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+    # ── WebSockets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _stt(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, "stt", _SttPeer)
+
+    async def _tts(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, "tts", _TtsPeer)
+
+    async def _serve(self, request: web.Request, service: str, kind: type[_Peer]) -> web.StreamResponse:
+        refused = await self._refused(request, service, UPGRADE)
+        if refused is not None:
+            return refused
+        ws = web.WebSocketResponse(protocols=("USP",), max_msg_size=MOST_MESSAGE_BYTES, heartbeat=None, compress=False)
+        await ws.prepare(request)
+        self.counts[f"{service}_connections"] += 1
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        seen = Connection(self.counts[f"{service}_connections"], service, request.path, dict(request.query), headers)
+        self.connections.append(seen)
+        self.open[service] += 1
+        self._live.add(ws)
+        outbox = Outbox(ws, request, self.faults)
+        peer = kind(self, seen, outbox, random.Random(self._dice.getrandbits(64)))
+        sender = asyncio.get_running_loop().create_task(outbox.run(), name=f"{service} {seen.no}")
+        try:
+            async for message in ws:
+                if message.type is WSMsgType.TEXT:
+                    await peer.receive(wire.read_text(message.data))
+                elif message.type is WSMsgType.BINARY:
+                    await peer.receive(wire.read_binary(message.data))
+        except ValueError as error:
+            self.counts["client_errors"] += 1
+            await ws.close(code=1007, message=str(error).encode()[:120])
+        finally:
+            sender.cancel()
+            peer.gone()
+            seen.closed = True
+            self.open[service] -= 1
+            self._live.discard(ws)
+        return ws
+
+    async def _refused(self, request: web.Request, service: str, kinds: frozenset[str]) -> web.StreamResponse | None:
+        """An answer other than the wanted one; None: go on."""
+        fault = self.faults.pick(service, kinds)
+        if fault is not None:
+            self.faults.carried_out(fault)
+            return await self._struck(request, fault)
+        if not self._is_known(request):
+            self.counts["unauthorized"] += 1
+            return web.Response(status=401, text="Access denied due to invalid subscription key or wrong API endpoint.")
+        limit = self.limits.get(service)
+        if limit is not None and self.open[service] >= limit:
+            self.counts[f"{service}_over_limit"] += 1
+            return web.Response(status=429, text="Too many concurrent requests.")
+        return None
+
+    async def _struck(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        if fault.kind == "http":
+            headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
+            return web.Response(status=fault.status, headers=headers, text="simulated")
+        if fault.kind == "hold":
+            try:
+                async with asyncio.timeout(HOLD_S):
+                    await self._over.wait()
+            except TimeoutError:
+                pass
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()  # nobody hears it
+
+    def _is_known(self, request: web.BaseRequest) -> bool:
+        if request.headers.get("Ocp-Apim-Subscription-Key") in self.keys:
+            return True
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        return self._tokens.get(bearer, 0.0) > time.monotonic()
+
+    # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        refused = await self._refused(request, "token", PLAIN)
+        if refused is not None:
+            return refused
+        self.counts["tokens"] += 1
+        token = f"sim.{secrets.token_hex(24)}.token"
+        now = time.monotonic()
+        self._tokens = {one: until for one, until in self._tokens.items() if until > now} | {token: now + TOKEN_S}
+        return web.Response(text=token, content_type="application/jwt")
+
+    async def _voices(self, request: web.Request) -> web.StreamResponse:
+        refused = await self._refused(request, "voices", PLAIN)
+        if refused is not None:
+            return refused
+        self.counts["voices"] += 1
+        return _json([voice.as_json() for voice in VOICES.values()])
+
+    async def _state(self, request: web.Request) -> web.StreamResponse:
+        waiting = [fault.label for fault in self.faults.waiting()]
+        return _json({"counts": self.counts, "injected": self.faults.injected, "waiting": waiting, "open": self.open})
+
+    async def _turns(self, request: web.Request) -> web.StreamResponse:
+        return _json(
+            {
+                "connections": [one.as_json() for one in self.connections],
+                "stt": [one.as_json() for one in self.stt_turns],
+                "tts": [one.as_json() for one in self.tts_turns],
+            }
+        )
+
+    async def _add_fault(self, request: web.Request) -> web.StreamResponse:
+        try:
+            raw = orjson.loads(await request.read())
+            for one in raw if isinstance(raw, list) else [raw]:
+                self.faults.add(Fault.from_json(one))
+        except (TypeError, ValueError) as error:
+            return web.Response(status=400, text=str(error))
+        return web.Response(status=204)
+
+    async def _clear_faults(self, request: web.Request) -> web.StreamResponse:
+        self.faults.clear()
+        return web.Response(status=204)
+
+
+def _json(body: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+class _Peer:
+    """One client on its connection; turns come one after the other."""
+
+    service = ""
+    kinds: frozenset[str] = frozenset()
+
+    def __init__(self, sim: AzureSim, seen: Connection, outbox: Outbox, dice: random.Random) -> None:
+        self.sim, self.seen, self.out, self.dice = sim, seen, outbox, dice
+        self.turns = 0
+
+    async def receive(self, message: wire.Message) -> None:
+        raise NotImplementedError
+
+    def gone(self) -> None:
+        raise NotImplementedError
+
+    def common(self, message: wire.Message) -> bool:
+        if message.path == "speech.config":
+            self.seen.config = message.json()
+        elif message.path == "telemetry":
+            if len(self.seen.telemetry) < 100:
+                self.seen.telemetry.append(message.json())
+        else:
+            return False
+        return True
+
+    def begin(self, request_id: str) -> Fault | None:
+        """A new turn: the fault it suffers, if one waits. Those that strike at once have struck."""
+        self.turns += 1
+        self.sim.counts[f"{self.service}_turns"] += 1
+        self.out.muted, self.out.extra_s = False, 0.0
+        fault = self.sim.faults.pick(self.service, self.kinds)
+        if fault is None or fault.kind not in _EARLY:
+            return fault
+        if fault.kind in ("silent", "slow"):
+            self.out.strike(fault)
+            return None
+        bad: dict[str, str | bytes] = {
+            "garbage_text": "\x00\x01 this is no message",
+            "garbage_binary": b"\xff\xff\x00garbage",
+            "bad_json": wire.text("speech.hypothesis", request_id, {}).removesuffix("{}") + '{"Text":',
+            "unknown_path": wire.text("speech.nobody.knows", request_id, {"a": 1}),
+        }
+        self.out.put(bad[fault.kind])
+        self.sim.faults.carried_out(fault)
+        return None
+
+
+class _SttPeer(_Peer):
+    service = "stt"
+    kinds = TURN | STT
+
+    def __init__(self, sim: AzureSim, seen: Connection, outbox: Outbox, dice: random.Random) -> None:
+        super().__init__(sim, seen, outbox, dice)
+        self.now: Recognition | None = None
+        self.fault: Fault | None = None
+
+    async def receive(self, message: wire.Message) -> None:
+        if self.common(message):
+            return
+        if message.path == "speech.context":
+            self._begin(message)
+        elif self.now is None or message.request_id != self.now.turn.request_id:
+            return  # of a turn that is over
+        elif message.path == "audio":
+            self._audio(message.body)
+        elif message.path == "audio.commit" and self.seen.query.get("setfeature") == "forcecommit":
+            self.now.commit(int(message.headers.get("x-client-commit-token", "0")))
+
+    def _begin(self, message: wire.Message) -> None:
+        sim = self.sim
+        tag = f"{self.dice.getrandbits(128):032x}"
+        fault = self.fault = self.begin(message.request_id)
+        turn = read_turn(sim.counts["stt_turns"], self.seen, message.request_id, tag, message.json())
+        turn.fault = fault.label if fault is not None else ""
+        sim.stt_turns.append(turn)
+        self.now = Recognition(turn, sim.book, sim.profile, self.dice, self.out, fault, sim.unusual)
+        self._strike()
+
+    def _audio(self, payload: bytes) -> None:
+        assert self.now is not None
+        if not payload:
+            self.now.end()
+            return
+        self.now.audio(payload)
+        self._strike()
+
+    def _strike(self) -> None:
+        fault, now = self.fault, self.now
+        if (
+            fault is None
+            or now is None
+            or fault.kind not in ("cut", "close", "mute")
+            or now.turn.audio_ms < fault.after_ms
+        ):
+            return
+        self.fault, now.turn.ended, now.over = None, "fault", True
+        self.out.strike(fault)
+
+    def gone(self) -> None:
+        if self.now is not None and not self.now.turn.ended:
+            self.now.turn.ended = "client"
+
+
+class _TtsPeer(_Peer):
+    service = "tts"
+    kinds = TURN | TTS
+
+    def __init__(self, sim: AzureSim, seen: Connection, outbox: Outbox, dice: random.Random) -> None:
+        super().__init__(sim, seen, outbox, dice)
+        self.now: Synthesis | None = None
+
+    async def receive(self, message: wire.Message) -> None:
+        if self.common(message):
+            return
+        if message.path == "synthesis.context":
+            self._begin(message)
+        elif self.now is None or message.request_id != self.now.turn.request_id or self.now.over:
+            return
+        elif message.path == "ssml":
+            await self.now.speak(message.body.decode())
+        elif message.path == "text.piece":
+            await self.now.piece(message.body.decode())
+        elif message.path == "text.end":
+            await self.now.finish()
+
+    def _begin(self, message: wire.Message) -> None:
+        sim, is_cold = self.sim, self.turns == 0
+        fault = self.begin(message.request_id)
+        turn = TtsTurn(sim.counts["tts_turns"], self.seen, message.request_id, message.json())
+        turn.fault = fault.label if fault is not None else ""
+        sim.tts_turns.append(turn)
+        self.now = Synthesis(turn, sim.profile, self.dice, self.out, fault, is_cold)
+
+    def gone(self) -> None:
+        if self.now is not None:
+            self.now.over = True
+            if not self.now.turn.ended:
+                self.now.turn.ended = "client"
