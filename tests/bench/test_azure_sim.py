@@ -32,7 +32,10 @@ def sim(book: Clipbook) -> Iterator[AzureSim]:
 
 
 def test_finals_are_the_clips_that_were_sent(sim: AzureSim) -> None:
-    heard = recognise_all(sim, silence(400) + CLIPS[0].pcmu + silence(700) + CLIPS[1].pcmu + silence(500))
+    config = speech_config(sim)
+    config.set_property(sdk.PropertyId.Speech_SegmentationSilenceTimeoutMs, "800")  # Pico pauses long at a comma
+    sound = silence(400) + CLIPS[0].pcmu + silence(1000) + CLIPS[1].pcmu + silence(300)
+    heard = recognise_all(sim, sound, config=config)
     assert [one.text for one in heard.finals if one.text] == list(SAID[:2])
     assert heard.interims[0] == "hello" and len(heard.interims) > 6
     assert [one.reason for one in heard.canceled] == [sdk.CancellationReason.EndOfStream]
