@@ -63,14 +63,7 @@ class ProviderRejected(ProviderError):
 
 
 class ProviderFiltered(ProviderRejected):
-    """The service's content filter refused the prompt: say it differently, or say something neutral."""
-
-
-class ProviderFiltered(ProviderRejected):
-    """The service's content filter refused the question, or all of the answer."""
-
-    def __init__(self, message: str, *, status: int = 400, provider: str = "") -> None:
-        super().__init__(message, status=status, provider=provider)
+    """The service's content filter refused the question, or all of the answer: say it differently."""
 
 
 class ProviderProtocolError(ProviderError):

@@ -271,7 +271,7 @@ class _Reply:
         done = self.done or ChatDone()
         if not self.given and not self.has_tools:
             if done.reason == "content_filter":
-                raise ProviderFiltered("the answer was filtered", provider=one.provider.name)
+                raise ProviderFiltered("the answer was filtered", status=400, provider=one.provider.name)
             raise ProviderUnavailable("empty answer", provider=one.provider.name)
         observer, name = one.health.observer, one.provider.name
         observer.on_usage("llm", name, "prompt_tokens", done.prompt_tokens)

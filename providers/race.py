@@ -42,12 +42,15 @@ async def first_of(
     own = asyncio.ensure_future(first(stream))
     other: asyncio.Future[V] | None = None
     backup: AsyncGenerator[T, None] | None = None
+    kept: AsyncGenerator[T, None] | None = None
     try:
         await asyncio.wait({own}, timeout=after_s)
         if not own.done():
             backup = open_backup()
         if backup is None:
-            return Raced(await own, stream, False, False)
+            value = await own
+            kept = stream
+            return Raced(value, stream, False, False)
         other = asyncio.ensure_future(first(backup))
         pending: set[asyncio.Future[Any]] = {own, other}
         while pending:
@@ -56,20 +59,20 @@ async def first_of(
             for one in (own, other):
                 if one in finished and one.exception() is None:
                     if one is own:
-                        await _close(other, backup)
+                        kept = stream
                         return Raced(own.result(), stream, True, False, _error(other))
-                    await _close(own, stream)
+                    kept = backup
                     return Raced(other.result(), backup, True, True)
                 if one in finished and not isinstance(one.exception(), is_failure):
                     raise one.exception() or AssertionError
         error = own.exception()
         assert error is not None
         raise error
-    except BaseException:
-        if other is not None and backup is not None:
+    finally:
+        if other is not None and backup is not None and kept is not backup:
             await _close(other, backup)
-        await _close(own, stream)
-        raise
+        if kept is not stream:
+            await _close(own, stream)
 
 
 def _error(future: asyncio.Future[Any]) -> BaseException | None:

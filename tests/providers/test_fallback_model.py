@@ -151,13 +151,13 @@ def test_tools_are_never_asked_for_twice() -> None:
 
 
 def test_a_filtered_question_is_put_in_plain_words_once() -> None:
-    for failure in ([ProviderFiltered("no")], [ChatDone("content_filter")]):
+    for failure in ([ProviderFiltered("no", status=400)], [ChatDone("content_filter")]):
         rig = Rig([failure, says("Plainly.")])
         assert rig.text() == "Plainly."
         asked = rig.models[0].requests[1]
         assert isinstance(asked, ChatRequest) and asked.messages[-1] == Message("system", REPHRASE)
     with pytest.raises(ProviderFiltered):
-        Rig([[ProviderFiltered("no")]]).text()
+        Rig([[ProviderFiltered("no", status=400)]]).text()
 
 
 def warm(rig: Rig, first_ms: float = 20.0) -> None:
