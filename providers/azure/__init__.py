@@ -1,0 +1,1 @@
+"""Azure Speech by the vendor's SDK: recognition, synthesis, voices."""
