@@ -92,7 +92,7 @@ class _Utterance:
         known = [(len(one.text), one.confidence) for one in self.parts if one.confidence is not None and one.text]
         if not known or self.guess is not None or len(known) < sum(1 for one in self.parts if one.text):
             return None
-        return sum(size * value for size, value in known) / sum(size for size, _ in known)
+        return round(sum(size * value for size, value in known) / sum(size for size, _ in known), 4)
 
 
 class Assembly:

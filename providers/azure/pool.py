@@ -81,10 +81,10 @@ class LinePool:
         self.cold += 1
         self._in_use += 1
         try:
-            return await self._build(key)
-        except BaseException:
-            self._in_use -= 1
-            raise
+            line = await self._build(key)
+        finally:
+            self._in_use -= line is None
+        return line
 
     def give_back(self, line: SdkLine) -> None:
         """`line` finished its clause and is well."""

@@ -77,15 +77,16 @@ class AzureTranscriber:
         if self._bridge is None or self._tokens is None:
             self._bridge, self._tokens = SdkBridge(loop), TokenSource(self._options, self.name)
         stream = AzureTranscriptStream(self._options, config, self._bridge, self.commits, self.name)
+        is_open = False
         try:
             async with asyncio.timeout(self._options.connect_ms / 1000):
                 await stream.start(await self._tokens.get())
+            is_open = True
         except TimeoutError:
-            await stream.aclose()
             raise ProviderTimeout("connect", self._options.connect_ms, provider=self.name) from None
-        except BaseException:
-            await stream.aclose()
-            raise
+        finally:
+            if not is_open:
+                await stream.aclose()
         self._streams.add(stream)
         if self._options.use_token and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = loop.create_task(self._refresh(), name="azure tokens")
