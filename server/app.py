@@ -24,7 +24,7 @@ from providers.offline.dialogue import DIALOGUE, DialogueModel
 from providers.offline.moonshine import MoonshineTranscriber
 from providers.offline.pico import PicoSynthesizer
 from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
-from providers.offline.vocabulary import script_phrases
+from providers.offline.vocabulary import Expected
 from server import logs
 from server.agent.settings import CHANNELS, AgentSettings
 from server.call.clips import Clips
@@ -109,6 +109,7 @@ class _Process:
         self._metrics = Metrics()
         spanish = config.providers.spanish_stt
         self._providers = offline_providers(Path(spanish) if spanish else None)
+        self._expected = Expected()
         self._clips = Clips()
         self._stop = asyncio.Event()
         self._signals = 0
@@ -246,7 +247,7 @@ class _Process:
             model=model,
             synthesizer=_pick("tts.provider", chosen.tts or settings.tts.provider, have.synthesizers),
             # What callers of a scripted agent say is in its script; other models answer to anything.
-            phrases=script_phrases(settings.script, settings.language) if model.name == DIALOGUE else (),
+            phrases=self._expected.phrases(settings.script, settings.language) if model.name == DIALOGUE else (),
         )
 
     async def _warm_up(self, agents: AgentStore) -> None:

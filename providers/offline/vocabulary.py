@@ -2,12 +2,13 @@
 
     script → words of examples, keywords and choices + the days, times and answers that its slots ask for
 
-Courtesies and function words are left out: a recogniser knows them. Pure.
+Courtesies and function words are left out: a recogniser knows them. Pure but for what `Expected` remembers.
 """
 
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,9 +16,29 @@ from providers.offline.lexicon import LEXICONS, Lexicon
 from providers.offline.words import plain
 
 MAX_WORDS = 600
+MAX_SCRIPTS = 64
 MIN_CHARS = 3
 
 _PLACEHOLDER = re.compile(r"\{\w+\}")
+
+
+class Expected:
+    """`script_phrases` of the agents in use: a script belongs to one immutable agent version and is read once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # By identity, and kept with its mapping so that the id stays its own.
+        self._known: OrderedDict[tuple[int, str], tuple[Mapping[str, Any], tuple[str, ...]]] = OrderedDict()
+
+    def phrases(self, script: Mapping[str, Any], language: str) -> tuple[str, ...]:
+        key = (id(script), language)
+        if key not in self._known:
+            self._known[key] = (script, script_phrases(script, language))
+            while len(self._known) > MAX_SCRIPTS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key][1]
 
 
 def script_phrases(script: Mapping[str, Any], language: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from providers.errors import ProviderRejected
 from providers.offline.dialogue import DialogueModel, answer
 from providers.offline.dialogue_state import State, step
 from providers.offline.script import Script, compile_script
-from providers.offline.vocabulary import MAX_WORDS, script_phrases
+from providers.offline.vocabulary import MAX_SCRIPTS, MAX_WORDS, Expected, script_phrases
 from server.agent.settings import AgentSettings
 
 ROOT = Path(__file__).parents[2]
@@ -277,6 +277,11 @@ def test_what_callers_may_say_goes_to_the_recogniser() -> None:
     assert len(expected) <= MAX_WORDS
     assert {"viernes", "y media"} <= set(script_phrases(settings("restaurante_es").script, "es-ES"))
     assert script_phrases({"intents": {"a": {"examples": "x"}}}, "ja-JP") == ()
+    kept, script = Expected(), settings("clinic_en").script
+    assert kept.phrases(script, "en-US") is kept.phrases(script, "en-US")
+    for number in range(MAX_SCRIPTS + 5):
+        kept.phrases({"intents": {"a": {"examples": [f"example{number}"]}}}, "en-US")
+    assert len(kept._known) == MAX_SCRIPTS
 
 
 # ── behind ChatModel ──────────────────────────────────────────────────────────────────────────────────────────
