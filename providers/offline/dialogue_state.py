@@ -129,6 +129,10 @@ class _Turn:
             self._run(self.script.intents[self.script.on_no])
         elif answer == "yes" and not wanted:
             self._ask("else", self._phrase("go_on"))
+        elif pending == "else" and not self.state.is_heard and not wanted and self._yes_or_no():
+            # "That's correct. Yes, please": it was meant for the question before, and our answer to that was cut off.
+            self.reply.parts = [self.state.last[0]]
+            self._ask("else", self.state.last[1])
         elif self.words in (*self.script.lexicon.yes, *self.script.lexicon.no):
             self._ask("else", self._phrase("help"))
         elif wanted:

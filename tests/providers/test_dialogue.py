@@ -191,6 +191,13 @@ def test_no_to_an_unheard_anything_else_does_not_hang_up() -> None:
     assert "<end_call>" not in talk.say("no")
 
 
+def test_agreement_in_two_breaths_hears_what_it_cut_off_again() -> None:
+    talk = Talk(CLINIC)
+    talk.say("Book a cleaning on Friday at ten, my name is Eve")
+    assert "You are booked, Eve" in talk.say("That's correct.", heard="You are")
+    assert "You are booked, Eve" in talk.say("Yes, please.")
+
+
 def test_words_taken_back_never_happened() -> None:
     """The session removes a turn that the caller went on with: the engine has no memory of its own."""
     talk = Talk(CLINIC)
