@@ -186,7 +186,7 @@ def setup(config: LogConfig, *, secrets: Iterable[str] = (), stream: IO[str] | N
     root.addHandler(handler)
     root.setLevel(config.level.upper())
     # Theirs below warning are a line a request.
-    for name in ("httpx", "httpcore", "hpack", "asyncio", "hypercorn.access"):
+    for name in ("httpx", "httpx2", "httpcore", "httpcore2", "hpack", "asyncio", "hypercorn.access"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     return handler
 

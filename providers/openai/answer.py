@@ -65,7 +65,7 @@ class Answer:
             error = chunk["error"]
             raise told(error if isinstance(error, Mapping) else {"message": str(error)}, provider=self._provider)
         self._note(chunk)
-        for choice in chunk.get("choices") or ():
+        for choice in self._list(chunk.get("choices")):
             if not isinstance(choice, Mapping):
                 raise self._bad("a choice that is no object")
             if choice.get("index"):
@@ -73,7 +73,7 @@ class Answer:
             delta = choice.get("delta")
             if isinstance(delta, Mapping):
                 yield from self._text(delta)
-                for fragment in delta.get("tool_calls") or ():
+                for fragment in self._list(delta.get("tool_calls")):
                     self._fragment(fragment)
             reason = choice.get("finish_reason")
             if isinstance(reason, str) and reason:
@@ -172,6 +172,11 @@ class Answer:
                 self._by_index[index] = call
         call.id = call.id or call_id
         return call
+
+    def _list(self, value: object) -> list[Any]:
+        if value is None or isinstance(value, list):
+            return value or []
+        raise self._bad("a list that is none")
 
     def _bad(self, what: str) -> ProviderProtocolError:
         return ProviderProtocolError(what, provider=self._provider)

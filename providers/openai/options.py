@@ -87,3 +87,36 @@ class CompatibleOptions:
     limit: LimitField = "max_tokens"
     include_usage: bool = True
     link: LinkOptions = field(default_factory=LinkOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionOptions:
+    """How utterances are sent.
+
+    Args:
+        max_utterance_ms: of audio; of a longer one the oldest is dropped and counted.
+        total_ms: from commit to transcript, with the retry.
+        retries: of an utterance whose request failed in a way that may pass; its words would be lost.
+        at_once: utterances of one call on their way at one time; more are refused.
+        stream: interims while the service writes (gpt-4o-transcribe and its kin).
+        min_level_dbfs: an utterance whose loudest 100 ms are below is not sent: recognisers invent words for silence.
+    """
+
+    max_utterance_ms: int = 120_000
+    total_ms: int = 10_000
+    retries: int = 1
+    at_once: int = 4
+    stream: bool = False
+    min_level_dbfs: float = -60.0
+
+    def __post_init__(self) -> None:
+        if not 100 <= self.max_utterance_ms <= 600_000 or min(self.total_ms, self.at_once) <= 0 or self.retries < 0:
+            raise ValueError(f"transcription: expected 100 to 600000 ms of audio and positive limits, got {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechOptions:
+    """`voice` is used where the agent names none. `max_chars`: of one request; longer texts go out in pieces."""
+
+    voice: str = "alloy"
+    max_chars: int = 4096

@@ -284,6 +284,7 @@ async def transcriber_fails(subject: TranscriberSubject, break_it: Callable[[Tra
     with pytest.raises(ProviderError):
         await next_final(aiter(stream))
     await stream.aclose()
+    await transcriber.aclose()
 
 
 async def _duration(what: Awaitable[object]) -> float:

@@ -224,7 +224,8 @@ async def read_form(request: web.BaseRequest, seen: Seen) -> dict[str, Any]:
         raise Refusal(400, "Could not parse multipart form") from None
     for name, value in form.items():
         if isinstance(value, web.FileField):
-            seen.audio = value.file.read()
+            with value.file as file:
+                seen.audio = file.read()
             fields[name] = value.filename
         elif name.endswith("[]"):
             fields.setdefault(name[:-2], []).append(value)
