@@ -9,7 +9,7 @@ converts on either side.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Encoding = Literal["s16", "pcmu", "pcma"]
@@ -288,18 +288,3 @@ class Synthesizer(Attached, Protocol):
         """Audio as it is rendered. An async generator: `aclose()` cancels."""
 
     async def aclose(self) -> None: ...
-
-
-@dataclass(slots=True)
-class ProviderSet:
-    """The services of one process, by name; `server.app` builds it, a call picks from it."""
-
-    transcribers: dict[str, Transcriber] = field(default_factory=dict)
-    models: dict[str, ChatModel] = field(default_factory=dict)
-    synthesizers: dict[str, Synthesizer] = field(default_factory=dict)
-
-    async def aclose(self) -> None:
-        closing: list[Transcriber | ChatModel | Synthesizer] = [*self.transcribers.values()]
-        closing += [*self.models.values(), *self.synthesizers.values()]
-        for one in closing:
-            await one.aclose()

@@ -11,30 +11,24 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import TypeVar
 
 import asyncpg
 import httpx
 import uvloop
 
-from providers.base import ProviderSet
 from providers.errors import ProviderError
-from providers.offline.dialogue import DIALOGUE, DialogueModel
-from providers.offline.moonshine import MoonshineTranscriber
-from providers.offline.pico import PicoSynthesizer
-from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
-from providers.offline.vocabulary import Expected
 from server import logs
 from server.agent.settings import CHANNELS, AgentSettings
 from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
+from server.call.recogniser import OPEN_MS, transcriber_config
 from server.call.scoring import SpeechScoring
-from server.call.session import CallFacts, CallProviders, CallServices, transcriber_config
+from server.call.session import CallFacts, CallServices
 from server.carrier.errors import CarrierError
 from server.carrier.signature import TwilioSignature
 from server.carrier.twilio_rest import TwilioRest
+from server.catalogue import Catalogue
 from server.clock import SystemClock
 from server.config import Config, shared_file
 from server.edge.app import build_app
@@ -45,7 +39,6 @@ from server.edge.http_adapter import HttpAdapter
 from server.edge.limits import EdgeLimits
 from server.edge.reception import Reception
 from server.edge.twilio_routes import TwilioRouteSettings, twilio_routes
-from server.errors import ConfigError
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
 from server.store.agents import AgentStore
@@ -57,7 +50,6 @@ from server.store.token import StreamTokens
 
 log = logging.getLogger(__name__)
 
-_Provider = TypeVar("_Provider")
 
 # How long running calls may take to end after SIGTERM; the second signal ends them at once.
 DRAIN_S = 60.0
@@ -86,20 +78,6 @@ def serve(config: Config) -> int:
         handler.stop()
 
 
-def offline_providers(spanish_stt: Path | None) -> ProviderSet:
-    """What a process has without any account."""
-    transcribers = (
-        MoonshineTranscriber(),
-        MoonshineTranscriber.spanish(spanish_stt),
-        ScriptedTranscriber(),
-    )
-    return ProviderSet(
-        transcribers={one.name: one for one in transcribers},
-        models={one.name: one for one in (DialogueModel(), ScriptedModel())},
-        synthesizers={one.name: one for one in (PicoSynthesizer(), ScriptedSynthesizer())},
-    )
-
-
 class _Process:
     def __init__(self, config: Config, database_url: str, redis_url: str) -> None:
         self._config = config
@@ -107,9 +85,7 @@ class _Process:
         self._redis_url = redis_url
         self._clock = SystemClock()
         self._metrics = Metrics()
-        spanish = config.providers.spanish_stt
-        self._providers = offline_providers(Path(spanish) if spanish else None)
-        self._expected = Expected()
+        self._catalogue = Catalogue(config.providers, self._metrics.providers)
         self._clips = Clips()
         self._stop = asyncio.Event()
         self._signals = 0
@@ -130,7 +106,7 @@ class _Process:
             shipper = Shipper(spool, postgres)
             agents = AgentStore(postgres, config.store.data_dir / "agents.json", key, clock)
             await agents.start(config.store.agents_dir)
-            stack.push_async_callback(self._providers.aclose)
+            stack.push_async_callback(self._catalogue.aclose)
             http = await stack.enter_async_context(httpx.AsyncClient())
             tokens = StreamTokens(redis, key, clock, ttl_s=config.limits.stream_token_ttl_s)
             plane = self._plane(spool, tokens, agents, self._hang_up(http))
@@ -162,7 +138,7 @@ class _Process:
         )
         return CallPlane(
             services=services,
-            providers_for=self._providers_for,
+            providers_for=self._catalogue.for_call,
             tokens=tokens,
             versions=lambda version_id: next((one for one in agents.agents if one.id == version_id), None),
             max_calls=self._config.server.max_calls,
@@ -238,32 +214,23 @@ class _Process:
         except TimeoutError:
             log.warning("%d calls are ended", plane.active, extra={"event": "drain_deadline"})
 
-    def _providers_for(self, settings: AgentSettings) -> CallProviders:
-        """The providers that this agent names, or those that the configuration puts in their place."""
-        chosen, have = self._config.providers, self._providers
-        model = _pick("llm.provider", chosen.llm or settings.llm.provider, have.models)
-        return CallProviders(
-            transcriber=_pick("stt.provider", chosen.stt or settings.stt.provider, have.transcribers),
-            model=model,
-            synthesizer=_pick("tts.provider", chosen.tts or settings.tts.provider, have.synthesizers),
-            # What callers of a scripted agent say is in its script; other models answer to anything.
-            phrases=self._expected.phrases(settings.script, settings.language) if model.name == DIALOGUE else (),
-        )
-
     async def _warm_up(self, agents: AgentStore) -> None:
         """Load models and render every fixed text, so that the first call is as quick as the second."""
         for agent in agents.agents:
             for settings in _variants(agent.settings):
-                providers = self._providers_for(settings)
+                providers = self._catalogue.for_call(settings)
                 for failed in await self._clips.prepare(providers.synthesizer, settings):
                     log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": agent.slug})
-                transcriber = providers.transcriber
-                try:
-                    config = transcriber_config(settings, transcriber.audio_formats[0], "", providers.phrases)
-                    stream = await transcriber.open(config)
-                    await stream.aclose()
-                except ProviderError as error:
-                    log.error("agent %s cannot hear: %s", agent.slug, error, extra={"event": "provider_failed"})
+                for ear in providers.ears:
+                    config = transcriber_config(settings, ear.provider.audio_formats[0], "", providers.phrases)
+                    try:
+                        async with asyncio.timeout(OPEN_MS / 1000):
+                            stream = await ear.provider.open(config)
+                        await stream.aclose()
+                    except (ProviderError, TimeoutError) as error:
+                        text = "agent %s cannot hear by %s: %s"
+                        extra = {"event": "provider_failed"}
+                        log.error(text, agent.slug, ear.provider.name, error, extra=extra)
         self._warming = ""
         log.info("ready", extra={"event": "ready", "agents": len(agents.agents)})
 
@@ -314,12 +281,6 @@ def _variants(settings: AgentSettings) -> list[AgentSettings]:
         if one not in variants:
             variants.append(one)
     return variants
-
-
-def _pick(setting: str, name: str, have: dict[str, _Provider]) -> _Provider:
-    if name not in have:
-        raise ConfigError(setting, f"one of {', '.join(have)}", name)
-    return have[name]
 
 
 async def _apply_schema(postgres: Postgres) -> None:

@@ -10,7 +10,7 @@ Cost: about 1 us for an `inc` (a lock). Count frames in the session and hand the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -23,6 +23,7 @@ STAGES = ("detect", "endpointing", "stt", "llm", "clause", "tts", "own", "playou
 
 # Which provider a stage's time belongs to; the other stages are ours or the carrier's.
 _STAGE_SERVICE = {"stt": "stt", "llm": "llm", "clause": "llm", "tts": "tts"}
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _MAX_LABEL_VALUES = 32
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -110,6 +111,8 @@ class Metrics:
             "tls_cert_expiry_seconds", "Unix time when the served certificate expires", registry=registry
         )
 
+        self.providers = ProviderMetrics(registry, self._provider)
+
         # Both directions exist from the start: an alert on rate() needs the zero before the first frame.
         for direction in ("in", "out"):
             self.media_frames.labels(direction)
@@ -149,3 +152,47 @@ class Metrics:
 
     def _vendor(self, providers: Mapping[str, str], service: str | None) -> str:
         return "none" if service is None else self._provider(providers.get(service, "none"))
+
+
+class ProviderMetrics:
+    """What happens to each provider; the observer of providers/observer.py. `name` bounds the label."""
+
+    def __init__(self, registry: CollectorRegistry, name: Callable[[str], str]) -> None:
+        self._name = name
+        by = ("service", "provider")
+        self.attempts = Counter("provider_attempts_total", "Requests to a provider", by, registry=registry)
+        self.failures = Counter("provider_failures_total", "Requests that failed", (*by, "kind"), registry=registry)
+        self.retries = Counter("provider_retries_total", "Requests that were made again", by, registry=registry)
+        self.fallbacks = Counter(
+            "provider_fallbacks_total", "Times that another provider took over", (*by, "successor"), registry=registry
+        )
+        self.hedges = Counter(
+            "provider_hedges_total", "Second requests beside a slow one", ("provider", "outcome"), registry=registry
+        )
+        self.breaker = Gauge(
+            "provider_breaker_state", "0 closed, 1 half open, 2 open: nobody is sent there", by, registry=registry
+        )
+        self.usage = Counter(
+            "provider_usage_total", "Tokens, characters and audio milliseconds", (*by, "unit"), registry=registry
+        )
+
+    def on_attempt(self, service: str, provider: str) -> None:
+        self.attempts.labels(service, self._name(provider)).inc()
+
+    def on_failure(self, service: str, provider: str, kind: str) -> None:
+        self.failures.labels(service, self._name(provider), kind).inc()
+
+    def on_retry(self, service: str, provider: str) -> None:
+        self.retries.labels(service, self._name(provider)).inc()
+
+    def on_fallback(self, service: str, provider: str, successor: str) -> None:
+        self.fallbacks.labels(service, self._name(provider), self._name(successor)).inc()
+
+    def on_hedge(self, provider: str, outcome: str) -> None:
+        self.hedges.labels(self._name(provider), outcome).inc()
+
+    def on_breaker(self, service: str, provider: str, state: str) -> None:
+        self.breaker.labels(service, self._name(provider)).set(BREAKER_STATES[state])
+
+    def on_usage(self, service: str, provider: str, unit: str, amount: int) -> None:
+        self.usage.labels(service, self._name(provider), unit).inc(max(0, amount))

@@ -17,18 +17,21 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from server.agent.settings import AgentSettings, Channel
+from server.call.ahead import OpenedAhead, open_ahead
 from server.call.entry import CLOSE_INTERNAL, Sink, Socket, StreamEntry
-from server.call.session import CallFacts, CallProviders, CallServices, CallSession
+from server.call.providers import CallProviders
+from server.call.session import CallFacts, CallServices, CallSession
 from server.dialogue.conversation import Conversation
 from server.errors import CallError
 from server.store.agents import AgentVersion
 from server.store.fact import CallStarted
 from server.store.token import StreamTokens
 from server.wire.browser import BrowserWire
-from server.wire.event import StreamStarted, Wire
+from server.wire.event import MediaFormat, StreamStarted, Wire
 from server.wire.telnyx import TelnyxWire
 from server.wire.twilio import TwilioWire
 
@@ -47,6 +50,9 @@ MAX_PINNED_VERSIONS = 256
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
 SPOOL_S = 1.0
 
+# What a stream of the carrier is in before it says so; Telnyx has several.
+USUAL_FORMAT: Mapping[str, MediaFormat] = {"twilio": MediaFormat("PCMU", 8000), "browser": MediaFormat("S16", 16000)}
+
 WIRES: Mapping[str, Callable[[str], Wire]] = {
     "twilio": lambda stream_id: TwilioWire(),
     "telnyx": lambda stream_id: TelnyxWire(),
@@ -61,6 +67,28 @@ class Reserved:
     stream_id: str
     secret: str
     call_id: str
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is held for a stream that was promised: a place in the count, and connections to its services."""
+
+    until_s: float
+    providers: CallProviders | None = None
+    ahead: OpenedAhead | None = None
+
+    def attach(self, providers: CallProviders) -> None:
+        self.providers = providers
+        providers.attach_nowait()
+
+    async def release(self) -> None:
+        """The stream never came, or its call is over. Twice does no harm."""
+        providers, self.providers = self.providers, None
+        if providers is not None:
+            providers.detach_nowait()
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None:
+            await ahead.close()
 
 
 @dataclass(slots=True)
@@ -93,7 +121,7 @@ class CallPlane:
         self._max_calls = max_calls
         self._group: asyncio.TaskGroup | None = None
         self._entries: dict[str, StreamEntry] = {}
-        self._reserved: dict[str, float] = {}
+        self._reserved: dict[str, _Place] = {}
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._pinned: OrderedDict[str, AgentVersion] = OrderedDict()
         self.is_draining = False
@@ -109,6 +137,9 @@ class CallPlane:
             for entry in [*self._entries.values()]:
                 if entry.session is not None:
                     entry.session.end("drained")
+            for place in [*self._reserved.values()]:
+                await place.release()
+            self._reserved.clear()
 
     @property
     def active(self) -> int:
@@ -124,8 +155,8 @@ class CallPlane:
         while True:
             await asyncio.sleep(WATCH_S)
             now_s, now_ns = loop.time(), self._services.clock.now_ns()
-            for stream_id in [one for one, until_s in self._reserved.items() if until_s < now_s]:
-                del self._reserved[stream_id]
+            for stream_id in [one for one, place in self._reserved.items() if place.until_s < now_s]:
+                await self._reserved.pop(stream_id).release()
                 log.warning("stream %s never came", stream_id, extra={"event": "no_media"})
                 self._services.metrics.observe_media_lost("no_media")
             for entry in [*self._entries.values()]:
@@ -171,7 +202,7 @@ class CallPlane:
                 await self._services.spool.flush()
         except TimeoutError:
             return None
-        return await self._issue(facts)
+        return await self._issue(facts, version.settings.for_channel(carrier))
 
     async def resume(self, carrier_call_id: str) -> Reserved | None:
         """A second stream for a call whose first one broke; None when it ended on purpose or too often broke."""
@@ -187,11 +218,23 @@ class CallPlane:
         if known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
             return None
         known.resumes += 1
-        return await self._issue(known.facts)
+        version = self._pinned.get(known.facts.agent_version_id)
+        return await self._issue(
+            known.facts, version.settings.for_channel(cast(Channel, known.facts.carrier)) if version else None
+        )
 
-    async def _issue(self, facts: CallFacts) -> Reserved:
+    async def _issue(self, facts: CallFacts, settings: AgentSettings | None) -> Reserved:
+        """Keep a place for the stream, and while the phone rings connect to the services that it will need."""
         stream_id = secrets.token_urlsafe(16)
-        self._reserved[stream_id] = asyncio.get_running_loop().time() + RESERVATION_S
+        place = _Place(asyncio.get_running_loop().time() + RESERVATION_S)
+        self._reserved[stream_id] = place
+        if settings is not None and self._group is not None:
+            providers = self._providers_for(settings)
+            place.attach(providers)
+            fmt = USUAL_FORMAT.get(facts.carrier)
+            if fmt is not None:
+                place.ahead = open_ahead(providers, settings, fmt, facts.from_number)
+                self._group.create_task(place.ahead.open(), name=f"{facts.call_id} opens ahead")
         claim = {name: getattr(facts, name) for name in CallFacts.__slots__}
         before = self._tokens.fallback_issued
         secret = await self._tokens.issue(stream_id, claim)
@@ -210,16 +253,15 @@ class CallPlane:
                 WIRES[carrier](stream_id),
                 socket,
                 redeem=self._tokens.redeem,
-                make_session=self._make_session,
+                make_session=partial(self._make_session, self._reserved.get(stream_id)),
             )
-            self._reserved.pop(stream_id, None)
             self._entries[stream_id] = entry
-            group.create_task(self._run(entry), name=f"stream {stream_id}")
+            group.create_task(self._run(entry, self._reserved.pop(stream_id, None)), name=f"stream {stream_id}")
             return entry
 
         return open_handler
 
-    async def _run(self, entry: StreamEntry) -> None:
+    async def _run(self, entry: StreamEntry, place: _Place | None) -> None:
         try:
             session = await entry.run()
         except CallError as error:
@@ -227,6 +269,8 @@ class CallPlane:
             session = None
         finally:
             self._entries.pop(entry.id, None)
+            if place is not None:
+                await place.release()
         if session is None:
             entry.close(CLOSE_INTERNAL)
             return
@@ -239,6 +283,7 @@ class CallPlane:
 
     def _make_session(
         self,
+        place: _Place | None,
         facts: CallFacts,
         claim: Mapping[str, Any],
         started: StreamStarted,
@@ -258,7 +303,8 @@ class CallPlane:
             known.ended.clear()
         return CallSession(
             services=self._services,
-            providers=self._providers_for(settings),
+            providers=place.providers if place is not None and place.providers else self._providers_for(settings),
+            ahead=place.ahead if place is not None else None,
             facts=facts,
             settings=settings,
             wire=wire,

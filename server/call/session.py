@@ -17,29 +17,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from providers.base import (
-    AudioChunk,
-    AudioFormat,
-    ChatDone,
-    ChatModel,
-    Final,
-    Synthesizer,
-    TextDelta,
-    ToolCall,
-    Transcriber,
-    TranscriberConfig,
-    TranscriptStream,
-)
-from providers.deadline import with_deadlines
-from providers.errors import ProviderError, ProviderTimeout
+from providers.base import ChatDone, TextDelta, ToolCall
+from providers.errors import ProviderError
 from server.agent.settings import AgentSettings
-from server.call.clips import Clip, Clips, speech_request
+from server.call.ahead import OpenedAhead
+from server.call.clips import Clips
 from server.call.downlink import Downlink, MediaSink, wire_format
 from server.call.journal import Journal
 from server.call.pacer import Pacer
+from server.call.providers import CallProviders
+from server.call.recogniser import Recogniser, common_format, transcriber_config
+from server.call.recorder import BrowserPage, Recorder
 from server.call.scoring import SCORED_RATES_HZ, SpeechScoring
+from server.call.speaker import Speaker
 from server.call.uplink import UplinkPath
 from server.clock import Clock
 from server.dialogue import event as ev
@@ -47,24 +38,19 @@ from server.dialogue.conversation import Conversation
 from server.errors import RemoteWireError
 from server.logs import bind_call
 from server.metrics import Metrics
-from server.store.fact import CallEnded, SegmentFact, TurnFact
+from server.store.fact import CallEnded
 from server.store.spool import Spool
 from server.wire.browser import BrowserWire
 from server.wire.event import MediaFormat, Wire
 
 log = logging.getLogger(__name__)
 
-OPEN_TRANSCRIBER_MS = 3000
-LLM_FIRST_MS, LLM_IDLE_MS, LLM_TOTAL_MS = 4000, 1500, 30_000
-TTS_FIRST_MS, TTS_IDLE_MS, TTS_TOTAL_MS = 3000, 1500, 60_000
 # The words that were on their way when the caller hung up still belong to the transcript.
 LAST_WORDS_MS = 3000
 # A caller whose line broke is waiting for a second stream; that comes first.
 LAST_WORDS_BROKEN_MS = 300
 # After the carrier took our hang-up the stream normally ends by itself.
 STOP_WAIT_MS = 2000
-# Utterances in a row that the recogniser may fail on before the call is without ears.
-MAX_REFUSED = 3
 # Events that one step may cause in a row; more is a loop of ours.
 MAX_CASCADE = 1000
 
@@ -97,14 +83,6 @@ class CallServices:
     chunk_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallProviders:
-    transcriber: Transcriber
-    model: ChatModel
-    synthesizer: Synthesizer
-    phrases: tuple[str, ...] = ()  # what the model expects callers to say, beside the agent's own phrases
-
-
 class CallSession:
     """Runs one media stream of one call. `conversation` is handed on when a second stream carries the call on."""
 
@@ -121,6 +99,7 @@ class CallSession:
         sink: MediaSink,
         close_socket: Callable[[int], None],
         conversation: Conversation | None = None,
+        ahead: OpenedAhead | None = None,
     ) -> None:
         self.facts = facts
         self.conversation = conversation or Conversation(settings, fmt.rate_hz)
@@ -131,21 +110,16 @@ class CallSession:
         self._providers = providers
         self._settings = settings
         self._close_socket = close_socket
-        self._page = BrowserPage(wire, sink) if isinstance(wire, BrowserWire) else None
         self._began_ns = services.clock.now_ns()
         self._ended = asyncio.Event()
         self._events: deque[ev.Event] = deque()
         self._is_stepping = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._to_speak: deque[ev.Speak] = deque()
         self._speaking: asyncio.Task[None] | None = None
         self._replying: asyncio.Task[None] | None = None
-        self._stt: TranscriptStream | None = None
         self._recognising: asyncio.Task[None] | None = None
-        self._final_came = asyncio.Event()
         self._group = asyncio.TaskGroup()
-        stt_format = choose_format(providers.transcriber, fmt)
-        self._stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
+        stt_format = common_format(providers.ears, wire_format(fmt))
         path = services.journal_dir / f"{facts.call_id}.jsonl" if services.journal_dir else None
         self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz, resumed=self._resumed)
         self.downlink = Downlink(
@@ -173,6 +147,16 @@ class CallSession:
             on_mark=self.downlink.on_mark,
             on_stop=lambda: self.end("caller_hung_up"),
         )
+        stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
+        opened = ahead.take(stt_config) if ahead is not None else None
+        self._recogniser = Recogniser(providers.ears, stt_config, self.uplink, self.dispatch, opened)
+        self._speaker = Speaker(
+            providers.synthesizer, services.clips, self.downlink, settings, facts.from_number, self.dispatch
+        )
+        names = {"stt": self._recogniser.name, "llm": providers.model.name, "tts": providers.synthesizer.name}
+        page = BrowserPage(wire, sink) if isinstance(wire, BrowserWire) else None
+        self._recorder = Recorder(facts.call_id, facts.carrier, services.spool, services.metrics, names, page)
+        providers.attach_nowait()
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,7 +167,8 @@ class CallSession:
         """
         try:
             async with self._group:
-                self._recognising = self._group.create_task(self._recognise(), name=f"{self.facts.call_id} recognise")
+                listening = self._recogniser.run()
+                self._recognising = self._group.create_task(listening, name=f"{self.facts.call_id} recognise")
                 self.dispatch(ev.StreamResumed() if self._resumed else ev.CallBegan())
                 for data, is_text in backlog:
                     self.on_message(data, is_text)
@@ -218,16 +203,19 @@ class CallSession:
     async def _last_words(self) -> None:
         wait_ms = LAST_WORDS_BROKEN_MS if self.end_reason == "media_lost" else LAST_WORDS_MS
         limit_ns = self._services.clock.now_ns() + wait_ms * 1_000_000
-        while self.conversation.is_awaiting_final() and self._stt is not None:
+        while self.conversation.is_awaiting_final() and not self._is_deaf():
             left_s = (limit_ns - self._services.clock.now_ns()) / 1e9
             if left_s <= 0:
                 break
-            self._final_came.clear()
+            self._recogniser.final_came.clear()
             try:
                 async with asyncio.timeout(left_s):
-                    await self._final_came.wait()
+                    await self._recogniser.final_came.wait()
             except TimeoutError:
                 break
+
+    def _is_deaf(self) -> bool:
+        return self._recognising is None or self._recognising.done()
 
     def _stop_tasks(self) -> None:
         for task in (self._replying, self._speaking, self._recognising):
@@ -242,12 +230,8 @@ class CallSession:
         services.pacer.remove(self.downlink)
         if self._scorer is not None:
             services.scoring.close(self._scorer)
-        if self._stt is not None:
-            try:
-                async with asyncio.timeout(1):
-                    await self._stt.aclose()
-            except (TimeoutError, ProviderError) as error:
-                log.warning("recogniser did not close: %s", error)
+        await self._recogniser.aclose()
+        self._providers.detach_nowait()
         self._journal.close()
         native, playout = self.uplink.native, self.downlink.playout
         counters = {
@@ -332,9 +316,9 @@ class CallSession:
                 if self._replying is not None:
                     self._replying.cancel()
             case ev.Speak():
-                self._to_speak.append(action)
+                self._speaker.add(action)
                 if self._speaking is None or self._speaking.done():
-                    self._speaking = self._group.create_task(self._speak_all(), name=f"{self.facts.call_id} speak")
+                    self._speaking = self._group.create_task(self._speaker.run(), name=f"{self.facts.call_id} speak")
             case ev.ClearPlayout():
                 self._clear()
             case ev.SetTimer(name, due_ns):
@@ -344,14 +328,14 @@ class CallSession:
                 if timer is not None:
                     timer.cancel()
             case ev.RecordSegment():
-                self._record_segment(action)
+                self._recorder.segment(action, is_over=self._ended.is_set())
             case ev.RecordTurn():
-                self._record_turn(action)
+                self._recorder.turn(action, is_over=self._ended.is_set())
             case ev.HangUp(reason):
                 self._group.create_task(self._hang_up(reason), name=f"{self.facts.call_id} hang up")
 
     def _clear(self) -> None:
-        self._to_speak.clear()
+        self._speaker.drop()
         if self._speaking is not None:
             self._speaking.cancel()
             self._speaking = None
@@ -371,181 +355,24 @@ class CallSession:
 
     # ── providers ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _recognise(self) -> None:
-        transcriber = self._providers.transcriber
-        try:
-            try:
-                async with asyncio.timeout(OPEN_TRANSCRIBER_MS / 1000):
-                    self._stt = stt = await transcriber.open(self._stt_config)
-            except TimeoutError:
-                raise ProviderTimeout("connect", OPEN_TRANSCRIBER_MS, provider=transcriber.name) from None
-            self.uplink.attach(stt)
-            await self._listen(stt)
-        except ProviderError as error:
-            log.warning("recogniser failed: %s", error, extra={"event": "provider_failed"})
-            self.dispatch(ev.TranscriberFailed(str(error)))
-            self._final_came.set()
-
-    async def _listen(self, stt: TranscriptStream) -> None:
-        """Take transcripts until the stream ends. One refused utterance is not the end; several in a row are."""
-        events = aiter(stt)
-        refused = 0
-        while True:
-            try:
-                one = await anext(events)
-            except StopAsyncIteration:
-                return
-            except ProviderError as error:
-                refused += 1
-                if not error.retryable or refused >= MAX_REFUSED:
-                    raise
-                log.warning("an utterance was not recognised: %s", error, extra={"event": "provider_failed"})
-                continue
-            refused = 0
-            if isinstance(one, Final):
-                self.dispatch(ev.TranscriptFinal(one.utterance_no, one.text, one.confidence))
-                self._final_came.set()
-            else:
-                self.dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
-
     async def _reply(self, reply_no: int) -> None:
         model = self._providers.model
-        stream = with_deadlines(
-            model.stream(self.conversation.request(self.facts.from_number)),
-            first_ms=LLM_FIRST_MS,
-            idle_ms=LLM_IDLE_MS,
-            total_ms=LLM_TOTAL_MS,
-            provider=model.name,
-        )
+        stream = model.stream(self.conversation.request(self.facts.from_number))
         try:
-            async with aclosing(stream) as events:
+            async with aclosing(stream) as events:  # type: ignore[type-var]
                 async for one in events:
                     match one:
                         case TextDelta(text):
                             self.dispatch(ev.ReplyText(reply_no, text))
                         case ToolCall(tool_id, name, arguments):
                             self.dispatch(ev.ReplyTool(reply_no, tool_id, name, arguments))
-                        case ChatDone(reason, prompt_tokens, completion_tokens):
-                            self.dispatch(ev.ReplyDone(reply_no, reason, prompt_tokens, completion_tokens))
+                        case ChatDone(reason, prompt_tokens, completion_tokens, _, provider):
+                            self.dispatch(ev.ReplyDone(reply_no, reason, prompt_tokens, completion_tokens, provider))
         except ProviderError as error:
             log.warning("model failed: %s", error, extra={"event": "provider_failed"})
             self.dispatch(ev.ReplyFailed(reply_no, str(error)))
 
-    async def _speak_all(self) -> None:
-        while self._to_speak:
-            speak = self._to_speak.popleft()
-            try:
-                await self._speak(speak)
-            except ProviderError as error:
-                log.warning("synthesiser failed: %s", error, extra={"event": "provider_failed"})
-                self.dispatch(ev.SpeechFailed(speak.clause_no, str(error)))
-
-    async def _speak(self, speak: ev.Speak) -> None:
-        synthesizer, clips, number = self._providers.synthesizer, self._services.clips, speak.clause_no
-        # A fixed text sounds the same for everybody: its clip is kept without the caller's number.
-        if speak.prepared:
-            request = speech_request(self._settings, speak.text)
-        else:
-            request = speech_request(self._settings, speak.text, self.facts.from_number, self.downlink.audio_format)
-        self.dispatch(ev.SpeechRequested(number))
-        self.downlink.begin_clause()
-        clip = clips.get(synthesizer, request) if speak.prepared else None
-        if clip is not None:
-            self.dispatch(ev.SpeechFirstByte(number))
-            for chunk in clip.chunks:
-                self.downlink.push(number, chunk.audio, chunk.audio_format)
-            self.downlink.end_clause(number)
-            return
-        stream = with_deadlines(
-            synthesizer.stream(request),
-            first_ms=TTS_FIRST_MS,
-            idle_ms=TTS_IDLE_MS,
-            total_ms=TTS_TOTAL_MS,
-            provider=synthesizer.name,
-        )
-        chunks: list[AudioChunk] = []
-        async with aclosing(stream) as events:
-            async for one in events:
-                if not isinstance(one, AudioChunk):
-                    continue
-                if not chunks:
-                    self.dispatch(ev.SpeechFirstByte(number))
-                chunks.append(one)
-                await self.downlink.wait_room()
-                self.downlink.push(number, one.audio, one.audio_format)
-        if not chunks:
-            raise ProviderError("no audio", provider=synthesizer.name)
-        self.downlink.end_clause(number)
-        if speak.prepared:
-            clips.put(synthesizer, request, Clip(chunks))
-
-    # ── records and the end ───────────────────────────────────────────────────────────────────────────────────
-
-    def _record_segment(self, one: ev.RecordSegment) -> None:
-        self._services.spool.append_nowait(
-            SegmentFact(
-                call_id=self.facts.call_id,
-                seq=one.segment_no,
-                speaker=one.speaker,
-                text=one.text,
-                heard_text=one.heard_text,
-                start_ms=one.start_ms,
-                end_ms=one.end_ms,
-                confidence=one.confidence,
-                interrupted=one.interrupted,
-            )
-        )
-        if self._page is not None and not self._ended.is_set():
-            self._page.show_segment(one)
-        log.info(
-            "%s: %s",
-            one.speaker,
-            one.heard_text,
-            extra={
-                "event": "segment",
-                "speaker": one.speaker,
-                "text": one.text,
-                "heard_text": one.heard_text,
-                "start_ms": one.start_ms,
-                "end_ms": one.end_ms,
-                "interrupted": one.interrupted,
-            },
-        )
-
-    def _record_turn(self, one: ev.RecordTurn) -> None:
-        stages = dict(one.stages)
-        providers = self._providers
-        names = {"stt": providers.transcriber.name, "llm": providers.model.name, "tts": providers.synthesizer.name}
-        if one.latency_ms is not None:
-            self._services.metrics.observe_turn(stages, one.latency_ms, self.facts.carrier, names)
-        self._services.spool.append_nowait(
-            TurnFact(
-                call_id=self.facts.call_id,
-                turn_no=one.turn_no,
-                stages=stages,
-                turn_latency_ms=one.latency_ms,
-                interrupted=one.interrupted,
-                caller_text=one.caller_text,
-                agent_text=one.agent_text,
-                prompt_tokens=one.prompt_tokens,
-                completion_tokens=one.completion_tokens,
-                providers=names,
-            )
-        )
-        if self._page is not None and not self._ended.is_set():
-            self._page.show_turn(one)
-        log.info(
-            "turn %d: %s ms",
-            one.turn_no,
-            "-" if one.latency_ms is None else round(one.latency_ms),
-            extra={
-                "event": "turn",
-                "turn_no": one.turn_no,
-                "latency_ms": one.latency_ms,
-                "interrupted": one.interrupted,
-                "stages": stages,
-            },
-        )
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────
 
     async def _hang_up(self, reason: str) -> None:
         log.info("hanging up: %s", reason, extra={"event": "hang_up", "reason": reason})
@@ -560,45 +387,3 @@ class CallSession:
             self.end_reason = f"agent_hung_up:{reason}"
         self._close_socket(1000)
         self._ended.set()
-
-
-def choose_format(transcriber: Transcriber, fmt: MediaFormat) -> AudioFormat:
-    """What the recogniser is fed: the carrier's own codes where it takes them, else what it likes best."""
-    wire = wire_format(fmt)
-    return wire if wire in transcriber.audio_formats else transcriber.audio_formats[0]
-
-
-def transcriber_config(
-    settings: AgentSettings, audio_format: AudioFormat, caller: str = "", phrases: tuple[str, ...] = ()
-) -> TranscriberConfig:
-    """How this agent listens; `phrases` are expected after the agent's own."""
-    stt = settings.stt
-    return TranscriberConfig(
-        audio_format=audio_format,
-        language=stt.language or settings.language,
-        phrases=(*stt.phrases, *phrases),
-        model=stt.model,
-        profanity=stt.profanity,
-        stable_words=stt.stable_words,
-        segmentation_silence_ms=stt.segmentation_silence_ms,
-        initial_silence_ms=stt.initial_silence_ms,
-        caller=caller,
-    )
-
-
-class BrowserPage:
-    """What a browser is shown beside the sound: the transcript and the latency of each turn."""
-
-    __slots__ = ("_sink", "_wire")
-
-    def __init__(self, wire: BrowserWire, sink: MediaSink) -> None:
-        self._wire = wire
-        self._sink = sink
-
-    def show_segment(self, one: ev.RecordSegment) -> None:
-        speaker: Literal["caller", "agent"] = "caller" if one.speaker == "caller" else "agent"
-        self._sink.send_control(self._wire.transcript(speaker, one.heard_text, final=True))
-
-    def show_turn(self, one: ev.RecordTurn) -> None:
-        if one.latency_ms is not None:
-            self._sink.send_control(self._wire.turn(one.latency_ms, dict(one.stages)))

@@ -26,6 +26,8 @@ PRE_ROLL_MS = 300
 MAX_BAD, BAD_WINDOW_NS = 50, 10_000_000_000
 # Keypads are slow; anything faster is a flood (RELIABILITY row 17).
 MAX_DIGITS, DIGIT_WINDOW_NS = 20, 1_000_000_000
+# Utterances without a final; more than this are not said in the eight seconds that the ring holds.
+MAX_PENDING = 16
 
 
 class _Rate:
@@ -46,6 +48,18 @@ class _Rate:
         return self._count > self._limit
 
 
+class _Utterance:
+    """What the caller said, in samples of the stream; `end_samples` is None while it is open."""
+
+    __slots__ = ("end_samples", "number", "start_samples", "was_fed")
+
+    def __init__(self, number: int, start_samples: int) -> None:
+        self.number = number
+        self.start_samples = start_samples
+        self.end_samples: int | None = None
+        self.was_fed = False
+
+
 class UplinkPath:
     """One stream's way in. Raises RemoteWireError when the peer sends too much that it must not."""
 
@@ -54,9 +68,10 @@ class UplinkPath:
         "_clock",
         "_digits",
         "_dispatch",
-        "_fed_samples",
+        "_last",
         "_on_mark",
         "_on_stop",
+        "_pending",
         "_rate_hz",
         "_stt",
         "_wire",
@@ -99,12 +114,41 @@ class UplinkPath:
         self._on_mark = on_mark
         self._on_stop = on_stop
         self._stt: TranscriptStream | None = None
-        self._fed_samples = 0
+        self._pending: list[_Utterance] = []
+        self._last: _Utterance | None = None
         self._bad = _Rate(MAX_BAD, BAD_WINDOW_NS)
         self._digits = _Rate(MAX_DIGITS, DIGIT_WINDOW_NS)
 
-    def attach(self, stt: TranscriptStream) -> None:
+    def attach(self, stt: TranscriptStream) -> list[int]:
+        """A recogniser begins to listen: it gets every utterance that nobody has settled, as far as the ring goes.
+
+        Returns the utterances that are said again.
+        """
         self._stt = stt
+        self.native.is_wanted = False
+        for one in self._pending:
+            stt.begin_nowait(one.number, self._ms(one.start_samples))
+            if one.end_samples is None:
+                self._feed_from(one.start_samples)
+            else:
+                stt.feed_nowait(self.native.history(one.start_samples, one.end_samples))
+                stt.commit_nowait(one.number)
+        return [one.number for one in self._pending if one.was_fed]
+
+    def detach(self) -> None:
+        """Nobody listens until the next `attach`."""
+        self._stt = None
+        self.native.is_wanted = False
+        for one in self._pending:
+            one.was_fed = True
+
+    def settle(self, utterance_no: int) -> int | None:
+        """The utterance has its final: it is not replayed any more. Returns its ms; None when it is open or unknown."""
+        for one in self._pending:
+            if one.number == utterance_no and one.end_samples is not None:
+                self._pending.remove(one)
+                return self._ms(one.end_samples - one.start_samples)
+        return None
 
     # ── from the socket ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,20 +220,32 @@ class UplinkPath:
     # ── utterances, as the conversation wants them ────────────────────────────────────────────────────────────
 
     def begin(self, utterance_no: int, start_ms: int) -> None:
+        start = max(0, self.native.onset_samples - PRE_ROLL_MS * self._rate_hz // 1000)
+        self._last = _Utterance(utterance_no, start)
+        self._pending.append(self._last)
+        del self._pending[:-MAX_PENDING]
         if self._stt is not None:
             self._stt.begin_nowait(utterance_no, max(0, start_ms - PRE_ROLL_MS))
-            self._feed_from(max(0, self.native.onset_samples - PRE_ROLL_MS * self._rate_hz // 1000))
+            self._feed_from(start)
 
     def resume(self, utterance_no: int) -> None:
-        if self._stt is not None:
+        last = self._last
+        if last is None or last.number != utterance_no:
+            return
+        fed_samples, last.end_samples = last.end_samples, None
+        if last not in self._pending:
+            self._pending.append(last)
+        if self._stt is not None and fed_samples is not None:
             self._stt.resume_nowait(utterance_no)
-            self._feed_from(self._fed_samples)
+            self._feed_from(fed_samples)
 
     def commit(self, utterance_no: int) -> None:
+        last = self._last
+        if last is not None and last.number == utterance_no:
+            last.end_samples = self.native.position_samples
         if self._stt is not None:
             self._stt.feed_nowait(self.native.take())
             self._stt.commit_nowait(utterance_no)
-            self._fed_samples = self.native.position_samples
             self.native.is_wanted = False
 
     def _feed_from(self, start_samples: int) -> None:

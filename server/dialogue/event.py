@@ -77,10 +77,13 @@ class ReplyTool:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDone:
+    """`provider` is who answered: a fallback may have taken over."""
+
     reply_no: int
     reason: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,7 @@ class RecordTurn:
     agent_text: str
     prompt_tokens: int
     completion_tokens: int
+    model_provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)

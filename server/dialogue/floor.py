@@ -75,6 +75,7 @@ def answer(c: State, text: str, now_ns: int, account: TurnAccount | None = None)
     c.turn_no += 1
     c.turn_text = text
     c.tokens = (0, 0)
+    c.model_provider = ""
     c.history.caller_said(text)
     c.turn(TurnEvent.TURN_TAKEN)
     c.account = account or c.account or TurnAccount(c.turn_no)

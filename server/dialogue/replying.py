@@ -38,6 +38,7 @@ def on_done(c: State, event: ev.ReplyDone, now_ns: int) -> None:
     speech = c.reply(event.reply_no)
     if speech is None:
         return
+    c.model_provider = event.provider
     c.tokens = (c.tokens[0] + event.prompt_tokens, c.tokens[1] + event.completion_tokens)
     for text in speech.splitter.flush():
         speak(c, speech, text, now_ns)

@@ -56,7 +56,8 @@ def settle(c: State, speech: AgentSpeech, now_ns: int, *, interrupted: bool) -> 
     account, c.account = c.account, None
     if account is not None and c.turn_text:
         latency_ms, stages = account.latency_ms(), account.stages_ms()
-        c.do(ev.RecordTurn(account.turn_no, latency_ms, stages, interrupted, c.turn_text, speech.text(), *c.tokens))
+        texts = (c.turn_text, speech.text())
+        c.do(ev.RecordTurn(account.turn_no, latency_ms, stages, interrupted, *texts, *c.tokens, c.model_provider))
         c.turn_text = ""
 
 

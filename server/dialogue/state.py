@@ -40,6 +40,7 @@ class State:
     turn_text: str = ""
     tools: list[ToolCall] = field(default_factory=list)
     tokens: tuple[int, int] = (0, 0)
+    model_provider: str = ""
     digits: str = ""
     began_ns: int = 0
     media_offset_ms: int = 0

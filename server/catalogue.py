@@ -1,0 +1,177 @@
+"""The services of one process: built from the configuration, watched for their health, chained for each call.
+
+    configuration ─► adapters by name ─┐
+                                       ├─► for_call(settings): ears, model and voice with their fallbacks
+    agent's provider + fallbacks ──────┘
+
+With `server.app` this is the only module that sees concrete providers. A service without an account is not in the
+catalogue, and asking for it says which variable would put it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from providers.azure.options import AzureSpeechOptions
+from providers.azure.sdk_native import shutdown as shut_down_azure
+from providers.azure.stt import AzureTranscriber
+from providers.azure.tts import AzureSynthesizer
+from providers.base import ChatModel, Synthesizer, Transcriber
+from providers.fallback_model import FallbackModel, ModelCandidate
+from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
+from providers.groq.chat import GroqModel
+from providers.health import ProviderHealth
+from providers.observer import ProviderObserver, Service
+from providers.offline.dialogue import DIALOGUE, DialogueModel
+from providers.offline.moonshine import MoonshineTranscriber
+from providers.offline.pico import PicoSynthesizer
+from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
+from providers.offline.vocabulary import Expected
+from providers.openai.chat import AzureOpenAIModel, CompatibleModel, OpenAIModel
+from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, GroqOptions, OpenAiOptions
+from server.agent.settings import AgentSettings
+from server.call.providers import CallProviders
+from server.call.recogniser import Ear
+from server.config import ProviderConfig
+from server.errors import ConfigError
+
+_P = TypeVar("_P", Transcriber, ChatModel, Synthesizer)
+
+# What would make a known service available.
+NEEDS: Mapping[str, str] = {
+    "azure": "AZURE_SPEECH_KEY",
+    "openai": "OPENAI_API_KEY",
+    "openai-stt": "OPENAI_API_KEY",
+    "openai-tts": "OPENAI_API_KEY",
+    "groq": "GROQ_API_KEY",
+    "groq-stt": "GROQ_API_KEY",
+    "azure-openai": "AZURE_OPENAI_API_KEY",
+    "compatible": "COMPATIBLE_BASE_URL",
+}
+
+
+@dataclass(slots=True)
+class _Shelf(Generic[_P]):
+    """The providers of one service, each made when it is first asked for, with its health."""
+
+    service: Service
+    setting: str
+    observer: ProviderObserver
+    makers: dict[str, Callable[[], _P]] = field(default_factory=dict)
+    made: dict[str, tuple[_P, ProviderHealth]] = field(default_factory=dict)
+
+    def get(self, name: str, setting: str = "") -> tuple[_P, ProviderHealth]:
+        """Raises ConfigError, naming the setting, for what is not there."""
+        if name not in self.made:
+            if name not in self.makers:
+                hint = f"; {name} needs {NEEDS[name]}" if name in NEEDS else ""
+                raise ConfigError(setting or self.setting, f"one of {', '.join(self.makers)}{hint}", name)
+            self.made[name] = self.makers[name](), ProviderHealth(self.service, name, self.observer)
+        return self.made[name]
+
+
+class Catalogue:
+    """Belongs to one event loop. `observer` hears of every attempt, failure and use."""
+
+    def __init__(self, config: ProviderConfig, observer: ProviderObserver) -> None:
+        self._config = config
+        self._expected = Expected()
+        self._ears: _Shelf[Transcriber] = _Shelf("stt", "stt.provider", observer)
+        self._models: _Shelf[ChatModel] = _Shelf("llm", "llm.provider", observer)
+        self._voices: _Shelf[Synthesizer] = _Shelf("tts", "tts.provider", observer)
+        self._add_offline()
+        self._add_azure_speech()
+        self._add_models()
+
+    def for_call(self, settings: AgentSettings) -> CallProviders:
+        """The providers that this agent names, or those that the configuration puts in their place, with fallbacks.
+
+        Raises:
+            ConfigError: the agent names what this process does not have; says which setting and what would help.
+        """
+        config = self._config
+        stt = (config.stt or settings.stt.provider, *settings.stt.fallbacks)
+        ears = tuple(Ear(*self._ears.get(name, _setting("stt", at))) for at, name in enumerate(stt))
+        models = []
+        for at, text in enumerate((config.llm or settings.llm.provider, *settings.llm.fallbacks)):
+            name, _, model = text.partition("/")
+            models.append(ModelCandidate(*self._models.get(name, _setting("llm", at)), model))
+        voices = []
+        for at, text in enumerate((config.tts or settings.tts.provider, *settings.tts.fallbacks)):
+            name, _, voice = text.partition("/")
+            voices.append(SpeechCandidate(*self._voices.get(name, _setting("tts", at)), voice))
+        is_scripted = models[0].provider.name == DIALOGUE
+        return CallProviders(
+            ears=ears,
+            model=FallbackModel(models),
+            synthesizer=FallbackSynthesizer(voices),
+            # What callers of a scripted agent say is in its script; other models answer to anything.
+            phrases=self._expected.phrases(settings.script, settings.language) if is_scripted else (),
+        )
+
+    async def aclose(self) -> None:
+        for shelf in (self._ears, self._models, self._voices):
+            for provider, _ in shelf.made.values():
+                await provider.aclose()
+        if self._config.azure_speech.is_configured:
+            # The SDK aborts the process when a callback can still come while the interpreter ends.
+            shut_down_azure()
+
+    # ── what there is ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _add_offline(self) -> None:
+        spanish = self._config.spanish_stt
+        folder = Path(spanish) if spanish else None
+        self._ears.makers |= {
+            "moonshine": MoonshineTranscriber,
+            "moonshine-es": lambda: MoonshineTranscriber.spanish(folder),
+            "scripted": ScriptedTranscriber,
+        }
+        self._models.makers.update(dialogue=DialogueModel, scripted=ScriptedModel)
+        self._voices.makers.update(pico=PicoSynthesizer, scripted=ScriptedSynthesizer)
+
+    def _add_azure_speech(self) -> None:
+        azure = self._config.azure_speech
+        if not azure.is_configured:
+            return
+        options = AzureSpeechOptions(
+            key=azure.key,
+            region=azure.region,
+            endpoint=azure.endpoint,
+            commit=azure.commit,
+            final_wait_ms=azure.final_wait_ms,
+            polling_ms=azure.polling_ms,
+            text_stream=azure.text_stream,
+            telephone_effect=azure.telephone_effect,
+        )
+        self._ears.makers["azure"] = lambda: AzureTranscriber(options)
+        self._voices.makers["azure"] = lambda: AzureSynthesizer(options)
+
+    def _add_models(self) -> None:
+        config, models = self._config, self._models.makers
+        openai, groq, azure, other = config.openai, config.groq, config.azure_openai, config.compatible
+        if openai.is_configured:
+            of_openai = OpenAiOptions(key=openai.key, base_url=openai.base_url, model=openai.model)
+            models["openai"] = lambda: OpenAIModel(of_openai)
+        if groq.is_configured:
+            of_groq = GroqOptions(key=groq.key, base_url=groq.base_url, model=groq.model)
+            models["groq"] = lambda: GroqModel(of_groq)
+        if azure.is_configured:
+            of_azure = AzureOpenAiOptions(
+                key=azure.key,
+                endpoint=azure.endpoint,
+                deployment=azure.deployment,
+                api_version=azure.api_version,
+                surface=azure.surface,
+            )
+            models["azure-openai"] = lambda: AzureOpenAIModel(of_azure)
+        if other.is_configured:
+            of_other = CompatibleOptions(base_url=other.base_url, model=other.model, key=other.key)
+            models["compatible"] = lambda: CompatibleModel(of_other)
+
+
+def _setting(service: str, at: int) -> str:
+    return f"{service}.fallbacks[{at - 1}]" if at else f"{service}.provider"
