@@ -23,7 +23,8 @@ TURN = frozenset({
     "cut",  # RST after after_ms
     "close",  # closed with `code` and `reason` after after_ms; 4429 is the quota's
     "garbage_text",  # a text without headers
-    "garbage_binary",  # bytes whose header length is wrong
+    "garbage_binary",  # bytes whose headers are none
+    "torn_binary",  # bytes shorter than their headers say; the SDK 1.53 reads on and crashes its process
     "bad_json",  # a proper message whose body is none
     "unknown_path",  # a message of a kind that nobody knows
     "oversize",  # a message of size_bytes (recognition: an interim; synthesis: audio)

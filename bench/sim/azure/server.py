@@ -5,7 +5,8 @@
         sim.faults.add(Fault(kind="cut", on="stt", after_ms=800))
         sim.stt_turns[-1].segmentation_ms
 
-Plain ws:// and http:// only. `/sim/…` is the control of another process: GET state, GET turns, POST and DELETE faults.
+Plain ws:// and http:// only. `/sim/…` is the control of another process: GET state, GET turns, POST drop, POST and
+DELETE faults.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ STT_PATHS = (
     "/speech/universal/v2",
 )
 TTS_PATHS = tuple(f"{root}/cognitiveservices/websocket/{version}" for root in ("", "/tts") for version in ("v1", "v2"))
-_EARLY = frozenset({"silent", "slow", "garbage_text", "garbage_binary", "bad_json", "unknown_path"})
+_EARLY = frozenset({"silent", "slow", "garbage_text", "garbage_binary", "torn_binary", "bad_json", "unknown_path"})
 
 
 class AzureSim:
@@ -67,12 +68,14 @@ class AzureSim:
         self._dice = random.Random(seed)
         self._tokens: dict[str, float] = {}
         self._runner: web.AppRunner | None = None
-        self._live: set[web.WebSocketResponse] = set()
+        self._live: dict[web.WebSocketResponse, Outbox] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
 
     # ── Life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def __aenter__(self) -> Self:
+        self.loop = asyncio.get_running_loop()
         app = web.Application(client_max_size=1 << 20)
         for path in STT_PATHS:
             app.router.add_get(path, self._stt)
@@ -83,6 +86,7 @@ class AzureSim:
             app.router.add_get(f"{root}/cognitiveservices/voices/list", self._voices)
         app.router.add_get("/sim/state", self._state)
         app.router.add_get("/sim/turns", self._turns)
+        app.router.add_post("/sim/drop", self._drop)
         app.router.add_post("/sim/faults", self._add_fault)
         app.router.add_delete("/sim/faults", self._clear_faults)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
@@ -109,6 +113,12 @@ class AzureSim:
         assert self._runner is not None
         for site in list(self._runner.sites):
             await site.stop()
+
+    def drop_connections(self) -> None:
+        """RST on every WebSocket. Thread: that of the loop (`sim.loop.call_soon_threadsafe` from another)."""
+        self.counts["dropped"] += len(self._live)
+        for outbox in self._live.values():
+            outbox.cut()
 
     @property
     def host(self) -> str:
@@ -149,8 +159,7 @@ class AzureSim:
         seen = Connection(self.counts[f"{service}_connections"], service, request.path, dict(request.query), headers)
         self.connections.append(seen)
         self.open[service] += 1
-        self._live.add(ws)
-        outbox = Outbox(ws, request, self.faults)
+        outbox = self._live[ws] = Outbox(ws, request, self.faults)
         peer = kind(self, seen, outbox, random.Random(self._dice.getrandbits(64)))
         sender = asyncio.get_running_loop().create_task(outbox.run(), name=f"{service} {seen.no}")
         try:
@@ -167,7 +176,7 @@ class AzureSim:
             peer.gone()
             seen.closed = True
             self.open[service] -= 1
-            self._live.discard(ws)
+            del self._live[ws]
         return ws
 
     async def _refused(self, request: web.Request, service: str, kinds: frozenset[str]) -> web.StreamResponse | None:
@@ -237,6 +246,10 @@ class AzureSim:
             }
         )
 
+    async def _drop(self, request: web.Request) -> web.StreamResponse:
+        self.drop_connections()
+        return web.Response(status=204)
+
     async def _add_fault(self, request: web.Request) -> web.StreamResponse:
         try:
             raw = orjson.loads(await request.read())
@@ -294,7 +307,8 @@ class _Peer:
             return None
         bad: dict[str, str | bytes] = {
             "garbage_text": "\x00\x01 this is no message",
-            "garbage_binary": b"\xff\xff\x00garbage",
+            "garbage_binary": b"\x00\x07garbage\x01\x02",
+            "torn_binary": b"\xff\xff\x00garbage",
             "bad_json": wire.text("speech.hypothesis", request_id, {}).removesuffix("{}") + '{"Text":',
             "unknown_path": wire.text("speech.nobody.knows", request_id, {"a": 1}),
         }

@@ -255,7 +255,7 @@ class Recognition:
 
     def _done(self) -> None:
         if not self.turn.ended:
-            self.turn.ended = "done"
+            self.turn.ended = "fault" if self._out.muted else "done"
 
     def _struck(self) -> None:
         """The fault has happened, once."""

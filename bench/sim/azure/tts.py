@@ -185,7 +185,7 @@ class Synthesis:
 
     def _done(self) -> None:
         if not self.turn.ended:
-            self.turn.ended = "done"
+            self.turn.ended = "fault" if self._out.muted else "done"
 
     def _send(self, path: str, body: dict[str, Any], after_ms: float = 0.0) -> None:
         self._out.put(wire.text(path, self.turn.request_id, body), after_ms)
