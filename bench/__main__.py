@@ -12,6 +12,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 BENCHES = {
     "demo": ("bench.demo", "recorded phone calls against a server that it starts; sound in var/demo"),
     "capacity": ("bench.load.capacity", "N calls at real pace: CPU, memory, lateness, latency, complete turns"),
+    "latency": ("bench.load.latency", "where the milliseconds of a turn go, by stage, beside the caller's stop watch"),
+    "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),
+    "soak": ("bench.load.soak", "what many short calls leave behind: memory, threads, descriptors, keys"),
     "micro": ("bench.micro", "each native kernel beside the usual alternative"),
 }
 

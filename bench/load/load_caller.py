@@ -4,46 +4,27 @@
                                                    └── patience over: the turn is missing
 
 A turn is complete when a code was heard with this caller's number, a turn not heard before, and the hash of exactly the
-words that the scripted recogniser gives for it (docs/tone-code.md). An utterance that the server cut in two gives the
-words of both; both are then accepted, in their order.
+words that the scripted recogniser gives for it (docs/tone-code.md, turn_judge.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from bench.load.tone import ToneCode, crc16, read_codes
+from bench.load.turn_judge import LoadRecord, TurnJudge
 from bench.sim.party import Line
 from bench.sim.sound import FRAME_MS, FRAME_SAMPLES, SAMPLES_PER_MS, SILENCE_B64, Clip, first_audible_sample, is_audible
 
 GREETING_PATIENCE_MS = 6000
-REPLY_PATIENCE_MS = 10_000
+REPLY_PATIENCE_MS = 6000
 QUIET_MS = 400
-MAX_SPLIT = 3
-"""Utterances that one spoken turn may be cut into by the server's VAD."""
 MAX_REPLY_FRAMES = 1500
-
-
-@dataclass(slots=True)
-class LoadRecord:
-    """What a caller counted. Latencies: last speech sample sent → first audible sample received."""
-
-    turns_expected: int = 0
-    turns_completed: int = 0
-    damaged: int = 0
-    wrong: int = 0
-    split: int = 0
-    latency_ms: list[float] = field(default_factory=list)
-    speech_frames: int = 0
-    frames: int = 0
 
 
 class LoadCaller:
     """One caller. `think_frames` is the pause before each of its turns; `stop` lets it finish its turn and hang up."""
 
     __slots__ = (
-        "_clip", "_clips", "_first_arrived", "_frame_at", "_heard", "_line", "_number", "_quiet", "_seen",
-        "_speech_end_ns", "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
+        "_clip", "_clips", "_first_arrived", "_frame_at", "_heard", "_judge", "_line", "_quiet", "_speech_end_ns",
+        "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
     )  # fmt: skip
 
     def __init__(self, number: str, clips: list[Clip], think_frames: int) -> None:
@@ -51,7 +32,7 @@ class LoadCaller:
         self.stopping = False
         self.is_ready = False
         self.call_no = int(number[-4:])
-        self._number = number
+        self._judge = TurnJudge(number, self.record)
         self._clips = clips
         self._think_frames = think_frames
         self._state = "greeting"
@@ -62,7 +43,6 @@ class LoadCaller:
         self._frame_at = 0
         self._speech_end_ns = 0
         self._first_arrived = True
-        self._seen = 0
         self._line: Line
 
     def on_start(self, line: Line, now_ns: int) -> None:
@@ -104,7 +84,7 @@ class LoadCaller:
 
     def _next_turn(self, now_ns: int) -> str | None:
         if self._state == "waiting":
-            self._judge()
+            self._judge.judge(b"".join(self._heard))
         self.is_ready = True
         self._heard.clear()
         if self.stopping:
@@ -127,25 +107,3 @@ class LoadCaller:
             self._state = "waiting"
             self._waited = self._quiet = 0
         return payload
-
-    def _judge(self) -> None:
-        codes, damaged = read_codes(b"".join(self._heard))
-        self.record.damaged += damaged
-        right = [code for code in codes if self._is_right(code)]
-        self.record.wrong += len(codes) - len(right)
-        if right:
-            self.record.turns_completed += 1
-            self._seen = right[-1].turn
-
-    def _is_right(self, code: ToneCode) -> bool:
-        # 8 bits of turn number wrap after 256 utterances: half an hour of load.
-        fresh = (code.turn - self._seen) % 256
-        if code.call != self.call_no or (fresh == 0 and self._seen):
-            return False
-        for parts in range(1, MAX_SPLIT + 1):
-            first = code.turn - parts + 1
-            words = " ".join(f"turn {n} of {self._number}" for n in range(first, code.turn + 1))
-            if crc16(words.encode()) == code.hash16:
-                self.record.split += parts - 1
-                return True
-        return False

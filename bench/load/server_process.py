@@ -39,6 +39,15 @@ class Usage:
     embedded_cpu_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the server's own processes hold now: what must not grow from call to call."""
+
+    rss_kib: int
+    threads: int
+    fds: int
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as one:
@@ -111,11 +120,7 @@ class ServerProcess:
     def usage(self) -> Usage:
         """What it has used until now. Raises ServerFailed when it is gone."""
         try:
-            main = psutil.Process(self._process.pid)
-            members = [main, *main.children(recursive=True)]
-            name = main.name()
-            ours = [one for one in members if one.name() == name]
-            others = [one for one in members if one.name() != name]
+            ours, others = self._processes()
             cpu = [one.cpu_times() for one in ours]
             embedded = [one.cpu_times() for one in others if one.is_running()]
             rss = sum(one.memory_info().rss for one in ours)
@@ -126,6 +131,25 @@ class ServerProcess:
             rss_kib=rss // 1024,
             embedded_cpu_s=sum(one.user + one.system for one in embedded),
         )
+
+    def holdings(self) -> Holdings:
+        """Raises ServerFailed when it is gone."""
+        try:
+            ours, _ = self._processes()
+            return Holdings(
+                rss_kib=sum(one.memory_info().rss for one in ours) // 1024,
+                threads=sum(one.num_threads() for one in ours),
+                fds=sum(one.num_fds() for one in ours),
+            )
+        except psutil.NoSuchProcess as error:
+            raise ServerFailed(f"the server is gone: {error}\n{self.log_tail()}") from None
+
+    def _processes(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
+        """(the server's own, the embedded databases'); raises psutil.NoSuchProcess."""
+        main = psutil.Process(self._process.pid)
+        members = [main, *main.children(recursive=True)]
+        name = main.name()
+        return [one for one in members if one.name() == name], [one for one in members if one.name() != name]
 
     def pin(self, core: int) -> None:
         """Keep the server's own process and its threads on one core."""

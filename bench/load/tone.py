@@ -82,19 +82,21 @@ _NIBBLE = _basis(NIBBLE_WINDOW, LOW_HZ + HIGH_HZ)
 
 def read_codes(pcmu: bytes) -> tuple[list[ToneCode], int]:
     """All codes in heard audio, and how many were damaged (preamble without a right CRC-8)."""
+    found = find_codes(pcmu)
+    codes = [code for _, code in found if code is not None]
+    return codes, len(found) - len(codes)
+
+
+def find_codes(pcmu: bytes) -> list[tuple[int, ToneCode | None]]:
+    """Each preamble: the sample at which it begins and the code that follows, None where that is damaged or cut."""
     samples: Samples = np.frombuffer(from_pcmu(pcmu), "<i2").astype(np.float32) / np.float32(32768)
-    codes: list[ToneCode] = []
-    damaged = 0
+    found: list[tuple[int, ToneCode | None]] = []
     at = 0
     while (begin := _find_preamble(samples, at)) is not None:
         code = _read(samples, begin)
-        if code is None:
-            damaged += 1
-            at = begin + PREAMBLE_SAMPLES
-        else:
-            codes.append(code)
-            at = begin + CODE_SAMPLES
-    return codes, damaged
+        found.append((begin, code))
+        at = begin + (PREAMBLE_SAMPLES if code is None else CODE_SAMPLES)
+    return found
 
 
 def _find_preamble(samples: Samples, start: int) -> int | None:

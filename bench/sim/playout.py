@@ -26,11 +26,15 @@ MAX_BUFFERED_BYTES = 600 * 8000
 
 @dataclass(slots=True)
 class PlayoutCounters:
-    """`lateness_ms`: one value for each message but an utterance's first (DESIGN 3). `underruns`: dry inside one."""
+    """`lateness_ms`: one value for each message but an utterance's first (DESIGN 3). `underruns`: dry inside one.
+
+    `overfills`: messages that raised the buffer above lead + chunk, where `clear` would lose what it should not.
+    """
 
     messages: int = 0
     samples: int = 0
     underruns: int = 0
+    overfills: int = 0
     cleared_samples: int = 0
     overflows: int = 0
     lateness_ms: list[float] = field(default_factory=list)
@@ -39,7 +43,7 @@ class PlayoutCounters:
 class Playout:
     """The play-out buffer of one stream. `lead_ms`, `chunk_ms` are the server's, for lateness only."""
 
-    __slots__ = ("_chunk_room_ms", "_end", "_heard", "_in_utterance", "_marks", "_pieces", "counters")
+    __slots__ = ("_chunk_room_ms", "_end", "_heard", "_in_utterance", "_marks", "_most_ms", "_pieces", "counters")
 
     def __init__(self, lead_ms: int = LEAD_MS, chunk_ms: int = CHUNK_MS) -> None:
         self._pieces: deque[tuple[int, bytes]] = deque()  # (first sample's position, audio), ascending, no overlap
@@ -48,6 +52,7 @@ class Playout:
         self._heard = 0  # read() has answered up to here
         self._in_utterance = False
         self._chunk_room_ms = lead_ms - chunk_ms
+        self._most_ms = lead_ms + chunk_ms
         self.counters = PlayoutCounters()
 
     def buffered_ms(self, at: float) -> float:
@@ -73,6 +78,8 @@ class Playout:
         begin = max(self._end, int(at), self._heard)
         self._pieces.append((begin, pcmu))
         self._end = begin + len(pcmu)
+        if self.buffered_ms(at) > self._most_ms:
+            counters.overfills += 1
 
     def end_utterance(self) -> None:
         """The caller took the floor: the next audio is another utterance, however soon it comes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -16,10 +17,11 @@ class Ticker:
     """Steps each stream once in `period_ns`; streams are spread over `slots` phases.
 
     After a stall of ours the missed ticks follow at once, so no frame is lost. `late_ms` holds one value for each
-    tick that had a stream to serve.
+    tick that had a stream to serve. `on_slot` is told the time in every slot, before the streams are.
     """
 
-    def __init__(self, period_ns: int, slots: int) -> None:
+    def __init__(self, period_ns: int, slots: int, on_slot: Callable[[int], None] | None = None) -> None:
+        self._on_slot = on_slot
         self._period_ns = period_ns
         self._slot_ns = period_ns // slots
         self._slots: list[dict[Ticked, int]] = [{} for _ in range(slots)]
@@ -55,6 +57,8 @@ class Ticker:
 
     def _tick(self) -> None:
         streams = self._slots[self._wake % len(self._slots)]
+        if self._on_slot is not None:
+            self._on_slot(time.monotonic_ns())
         if streams:
             now_ns = time.monotonic_ns()
             self.late_ms.append((now_ns - self._origin_ns - self._wake * self._slot_ns) / 1e6)

@@ -25,6 +25,7 @@ import httpx
 from picows import WSError, ws_connect
 from twilio.request_validator import RequestValidator
 
+from bench.sim.arrival import Arrivals, Weather
 from bench.sim.fault import FaultPlan
 from bench.sim.party import Party
 from bench.sim.playout import CHUNK_MS, LEAD_MS
@@ -87,6 +88,7 @@ class Exchange:
         local_url: where the bytes go (`http://127.0.0.1:port`).
         status_path: path of the number's status callback, empty for none.
         slots: the tick is spread over so many phases of the 20 ms, so that callers do not all speak at one instant.
+        weather: how late messages reach the server; None: at once.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Exchange:
         lead_ms: int = LEAD_MS,
         chunk_ms: int = CHUNK_MS,
         slots: int = 10,
+        weather: Weather | None = None,
     ) -> None:
         self.account = account or Account()
         self.public_url = public_url.rstrip("/")
@@ -109,7 +112,8 @@ class Exchange:
         self.rest = RestServer(self.account.account_sid, self.account.auth_token, self)
         self.rest_url = ""
         self.callbacks_failed = 0
-        self.ticker = Ticker(FRAME_NS, slots)
+        self.arrivals = Arrivals(weather) if weather else None
+        self.ticker = Ticker(FRAME_NS, slots, self.arrivals.deliver_due if self.arrivals else None)
         self._voice_path = voice_path
         self._status_path = status_path
         self._pacing = (lead_ms, chunk_ms)
@@ -255,6 +259,7 @@ class Exchange:
             party=party,
             on_warning=lambda code, text: self._warn(call, code, text),
             faults=faults,
+            arrivals=self.arrivals,
             record=record,
             lead_ms=lead_ms,
             chunk_ms=chunk_ms,

@@ -18,6 +18,7 @@ from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from bench.sim.arrival import Arrivals, Way
 from bench.sim.fault import FaultPlan, FaultyPath
 from bench.sim.party import Party
 from bench.sim.playout import CHUNK_MS, LEAD_MS, Playout
@@ -61,6 +62,7 @@ class MediaStream(WSListener):
         party: Party,
         on_warning: Callable[[int, str], None],
         faults: FaultPlan | None = None,
+        arrivals: Arrivals | None = None,
         record: bool = False,
         lead_ms: int = LEAD_MS,
         chunk_ms: int = CHUNK_MS,
@@ -70,6 +72,7 @@ class MediaStream(WSListener):
         self.party = party
         self.playout = Playout(lead_ms, chunk_ms)
         self.path = FaultyPath(faults) if faults else None
+        self.way = Way(arrivals, self._deliver) if arrivals else None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.hung_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.said: list[bytes] | None = [] if record else None
@@ -163,9 +166,9 @@ class MediaStream(WSListener):
         ).encode()
         if self.path is None:
             self.facts.frames_out += 1
-            transport.send(WSMsgType.TEXT, message)
+            self._put(message, now_ns)
         else:
-            self._send_faulty(transport, message)
+            self._send_faulty(message, now_ns)
         self._return_marks(self.playout.marks_passed(self._position(now_ns)))
 
     def send_dtmf(self, digit: str) -> None:
@@ -194,6 +197,8 @@ class MediaStream(WSListener):
                 "streamSid": self.facts.stream_sid,
             }
         )
+        if self.way is not None:
+            self.way.deliver_all()
         self._stopping = True
         transport.send_close(WSCloseCode.OK)
 
@@ -204,14 +209,14 @@ class MediaStream(WSListener):
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _send_faulty(self, transport: WSTransport, message: bytes) -> None:
+    def _send_faulty(self, message: bytes, now_ns: int) -> None:
         assert self.path is not None
         if self.path.wants_abort(self._chunk):
             self.abort()
             return
         for one in self.path.pass_on(self._chunk, message):
             self.facts.frames_out += 1
-            transport.send(WSMsgType.TEXT, one)
+            self._put(one, now_ns)
 
     def _receive(self, payload: bytes) -> None:
         now_ns = self._clock()
@@ -294,4 +299,14 @@ class MediaStream(WSListener):
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._transport is not None and not self._stopping:
-            self._transport.send(WSMsgType.TEXT, json.dumps(message, separators=(",", ":")).encode())
+            self._put(json.dumps(message, separators=(",", ":")).encode(), self._clock())
+
+    def _put(self, message: bytes, now_ns: int) -> None:
+        if self.way is None:
+            self._deliver(message)
+        else:
+            self.way.send(message, now_ns)
+
+    def _deliver(self, message: bytes) -> None:
+        if self._transport is not None and not self._stopping:
+            self._transport.send(WSMsgType.TEXT, message)

@@ -1,6 +1,7 @@
 """A tiny server for the simulator's own tests: the other half of Twilio's protocol, sharing no code with the product.
 
-Speaks a greeting tone, answers each talkspurt of the caller with a tone, clears when the caller talks over it.
+Speaks a greeting tone, answers each talkspurt of the caller with a tone, clears when the caller talks over it. `broken`
+makes it misbehave, one way at a time, so that the bench can be shown to notice.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import base64
 import json
 import math
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import h11
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 from twilio.request_validator import RequestValidator
 
-from bench.sim.sound import is_audible, to_pcmu
+from bench.sim.sound import AUDIBLE_PEAK, peak, to_pcmu
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PUBLIC = "https://bench.example.test"
@@ -38,29 +40,52 @@ def tone(ms: int, hz: int = 440) -> bytes:
     return to_pcmu(struct.pack(f"<{count}h", *samples))
 
 
+Broken = Literal["", "pacer", "slow pacer", "vad", "barge-in", "one in fifty", "late clear", "stale", "account", "leak"]
+LEAD_MS, CHUNK_MS, CHUNK_BYTES = 200, 100, 800
+LATE_CLEAR_MS = 300
+
+
 @dataclass
 class Behaviour:
-    """What the stand-in does on a stream; `answers` maps a path to TwiML."""
+    """What the stand-in does on a stream; `answers` maps a path to TwiML.
+
+    `paced` keeps the caller's buffer at the lead, as a good server does; without it all audio goes out at once.
+    `loud`: the peak from which a frame is taken for speech.
+    """
 
     greeting_ms: int = 1000
     reply_ms: int = 1000
     silence_frames: int = 20
     on_start: Callable[[Agent], None] | None = None
     reply: Callable[[int, str], bytes] | None = None  # utterance number, caller's number -> mu-law
+    paced: bool = False
+    loud: int = AUDIBLE_PEAK
+    confirm_frames: int = 1
+    broken: Broken = ""
+    turns: int = 0  # of all agents, for what breaks now and then
     answers: dict[str, str] = field(default_factory=lambda: {"/twilio/voice": TWIML, "/twilio/after": "<Response/>"})
 
 
 class Agent(WSListener):
-    def __init__(self, behaviour: Behaviour, messages: list[dict[str, Any]]) -> None:
-        self.behaviour = behaviour
-        self.messages = messages
+    """One stream. Its own clock is the carrier's: a frame in is 20 ms."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        self.behaviour = stand_in.behaviour
+        self.messages = stand_in.messages
+        self._stand_in = stand_in
         self.stream_sid = ""
         self.transport: WSTransport
         self._silent = 0
+        self._loud = 0
         self._spoke = False
         self._playing = ""
         self._utterance = 0
         self._heard_utterances = 0
+        self._queue = b""
+        self._ahead_ms = 0.0
+        self._clear_in = -1
+        self._last_ns = 0
+        self._speech_end_ns = 0
         self.caller = ""
 
     def _answer(self) -> bytes:
@@ -80,6 +105,7 @@ class Agent(WSListener):
         self.messages.append(message)
         if message["event"] == "start":
             self.stream_sid = message["streamSid"]
+            self.caller = self._stand_in.caller_of(message["start"]["callSid"])
             if self.behaviour.on_start:
                 self.behaviour.on_start(self)
             elif self.behaviour.greeting_ms:
@@ -87,14 +113,15 @@ class Agent(WSListener):
         elif message["event"] == "mark" and message["mark"]["name"] == self._playing:
             self._playing = ""
         elif message["event"] == "media":
+            self._pace()
             self._listen(base64.b64decode(message["media"]["payload"]))
 
     def speak(self, pcmu: bytes) -> None:
-        for at in range(0, len(pcmu), 800):
-            self.send("media", payload=base64.b64encode(pcmu[at : at + 800]).decode())
         self._utterance += 1
         self._playing = f"u{self._utterance}"
-        self.send("mark", name=self._playing)
+        self._queue = pcmu
+        self._ahead_ms = 0.0
+        self._send_due()
 
     def send(self, event: str, **inner: str) -> None:
         message: dict[str, Any] = {"event": event, "streamSid": self.stream_sid}
@@ -102,18 +129,71 @@ class Agent(WSListener):
             message[event] = inner
         self.transport.send(WSMsgType.TEXT, json.dumps(message).encode())
 
+    def _pace(self) -> None:
+        # The audio ahead of the caller's ear shrinks with time, not with frames: those may come in a burst.
+        now_ns = time.monotonic_ns()
+        if self._last_ns:
+            self._ahead_ms = max(0.0, self._ahead_ms - (now_ns - self._last_ns) / 1e6)
+        self._last_ns = now_ns
+        if self._clear_in >= 0:
+            self._clear_in -= 1
+            if self._clear_in < 0:
+                self._clear()
+        self._send_due()
+
+    def _send_due(self) -> None:
+        paced = self.behaviour.paced and self.behaviour.broken != "pacer"
+        # A pacer that waits until the buffer is empty comes too late with every chunk.
+        room_ms = 0.0 if self.behaviour.broken == "slow pacer" else LEAD_MS - CHUNK_MS + 20.0
+        while self._queue and (not paced or self._ahead_ms <= room_ms):
+            chunk, self._queue = self._queue[:CHUNK_BYTES], self._queue[CHUNK_BYTES:]
+            self.send("media", payload=base64.b64encode(chunk).decode())
+            self._ahead_ms += len(chunk) / 8
+            if not self._queue:
+                self.send("mark", name=self._playing)
+
+    def _clear(self) -> None:
+        rest, self._queue = self._queue, b""
+        self._playing = ""
+        self._ahead_ms = 0.0
+        self.send("clear")
+        if self.behaviour.broken == "stale":
+            self.send("media", payload=base64.b64encode((rest or tone(200))[:CHUNK_BYTES]).decode())
+
+    def _interrupt(self) -> None:
+        if self.behaviour.broken == "barge-in":
+            return
+        if self.behaviour.broken == "late clear":
+            if self._clear_in < 0:
+                self._clear_in = LATE_CLEAR_MS // 20
+        else:
+            self._clear()
+
     def _listen(self, pcmu: bytes) -> None:
-        if is_audible(pcmu):
+        behaviour = self.behaviour
+        if behaviour.broken != "vad" and peak(pcmu) >= behaviour.loud:
             self._silent, self._spoke = 0, True
-            if self._playing:
-                self._playing = ""
-                self.send("clear")
+            self._speech_end_ns = time.monotonic_ns()
+            self._loud += 1
+            if self._playing and self._loud >= behaviour.confirm_frames:
+                self._interrupt()
         else:
             self._silent += 1
-            if self._spoke and self._silent == self.behaviour.silence_frames:
+            self._loud = 0
+            if self._spoke and self._silent == behaviour.silence_frames:
                 self._spoke = False
                 self._heard_utterances += 1
-                self.speak(self._answer())
+                behaviour.turns += 1
+                if not (behaviour.broken == "one in fifty" and behaviour.turns % 50 == 49):
+                    self._account()
+                    self.speak(self._answer())
+
+    def _account(self) -> None:
+        """A turn as our server's log has it; one that is wrong leaves a part out."""
+        latency_ms = (time.monotonic_ns() - self._speech_end_ns) / 1e6
+        share = 0.5 if self.behaviour.broken == "account" else 1.0
+        stages = {"detect": latency_ms * share, "own": 0.0}
+        self._stand_in.turns.append({"event": "turn", "latency_ms": latency_ms, "stages": stages})
 
 
 class StandIn:
@@ -125,6 +205,8 @@ class StandIn:
         self.messages: list[dict[str, Any]] = []
         self.upgrades: list[dict[str, str]] = []
         self.agents: list[Agent] = []
+        self.turns: list[dict[str, Any]] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self._validator = RequestValidator(TOKEN)
 
     async def __aenter__(self) -> StandIn:
@@ -137,17 +219,27 @@ class StandIn:
     async def __aexit__(self, *_: object) -> None:
         for server in (self._http, self._media):
             server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        for server in (self._http, self._media):
             await server.wait_closed()
+
+    def caller_of(self, call_sid: str) -> str:
+        return next(form["From"] for _, form, _ in self.posts if form["CallSid"] == call_sid)
 
     def _accept(self, request: Any) -> Agent:
         self.upgrades.append({name.lower(): value for name, value in request.headers.items()})
         self.upgrades[-1][":path"] = request.path.decode()
-        agent = Agent(self.behaviour, self.messages)
-        agent.caller = next(form["From"] for path, form, _ in reversed(self.posts) if path == "/twilio/voice")
+        agent = Agent(self)
         self.agents.append(agent)
         return agent
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, media_port: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         head = await reader.readuntil(b"\r\n\r\n")
         try:
             if b"upgrade: websocket" in head.lower():
@@ -175,9 +267,12 @@ class StandIn:
             finally:
                 sink.close()
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(copy(reader, inner_writer))
-            tasks.create_task(copy(inner_reader, writer))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(copy(reader, inner_writer))
+                tasks.create_task(copy(inner_reader, writer))
+        finally:
+            inner_writer.close()
 
     async def _post(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)

@@ -1,0 +1,113 @@
+"""What a load is asked for: one set of options for `capacity`, `latency`, `bargein` and `soak`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.load.clips import SideChoice
+from bench.load.plot import PlotMissing, require_matplotlib
+
+Vad = Literal["webrtc", "silero"]
+MAX_CALLS = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One run with one number of calls."""
+
+    calls: int
+    seconds: float
+    providers: str = "scripted"
+    profile: str = "azure-groq"
+    vad: Vad = "webrtc"
+    jitter: bool = False
+    lead_ms: int = 200
+    chunk_ms: int = 100
+    pin: bool = True
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; says why and what would help."""
+
+
+def parser(name: str, summary: str, *, calls: int, seconds: float) -> argparse.ArgumentParser:
+    """The options of a load with so many calls at the same time; a bench adds its own."""
+    made = common_parser(name, summary)
+    made.add_argument("--calls", type=int, default=calls, help="calls at the same time (default: %(default)s)")
+    made.add_argument(
+        "--seconds", type=float, default=seconds, help="length of the steady window (default: %(default)s)"
+    )
+    made.add_argument("--curve", metavar="N,N,…", help="one run for each number of calls; names the knee")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="p50, p95 and p99 against calls, by matplotlib")
+    return made
+
+
+def common_parser(name: str, summary: str) -> argparse.ArgumentParser:
+    """The options that all loads share."""
+    made = argparse.ArgumentParser(prog=f"python -m bench {name}", description=summary)
+    made.add_argument("--providers", default="scripted", choices=["scripted", "sim"], help="who hears and speaks")
+    made.add_argument("--profile", default="azure-groq", help="of the simulated providers (with --providers sim)")
+    made.add_argument("--vad", default="webrtc", choices=["webrtc", "silero"], help="the server's turn.vad")
+    made.add_argument("--carrier", default="twilio", choices=["twilio", "telnyx"])
+    made.add_argument("--recording", type=Path, metavar="WAV", help="a carrier's stereo recording instead of clips")
+    made.add_argument(
+        "--caller-channel", default="left", choices=["left", "right"], help="the caller's channel of --recording"
+    )
+    made.add_argument("--jitter", action="store_true", help="messages arrive late: 5 ms median, 25 p95, stalls of 2 s")
+    made.add_argument("--lead-ms", type=int, default=200, help="the server's PACER_LEAD_MS")
+    made.add_argument("--chunk-ms", type=int, default=100, help="the server's PACER_CHUNK_MS")
+    made.add_argument(
+        "--pin", action=argparse.BooleanOptionalAction, default=True,
+        help="server and generator on a core each, where there are two",
+    )  # fmt: skip
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
+    return made
+
+
+def numbers_of_calls(asked: argparse.Namespace) -> list[int]:
+    """The runs: --curve, or --calls alone. Raises UsageError."""
+    try:
+        numbers = [int(part) for part in asked.curve.split(",")] if asked.curve else [asked.calls]
+    except ValueError:
+        raise UsageError(f"--curve: numbers of calls like 10,50,100, not {asked.curve!r}") from None
+    if not all(1 <= one <= MAX_CALLS for one in numbers):
+        raise UsageError(f"calls: from 1 to {MAX_CALLS}")
+    if not 0 < asked.seconds <= 86_400:
+        raise UsageError("--seconds: more than 0, at most a day")
+    return numbers
+
+
+def check(asked: argparse.Namespace) -> None:
+    """Refuse at once what would only fail after minutes. Raises UsageError."""
+    if asked.carrier == "telnyx":
+        raise UsageError(
+            "--carrier telnyx: the server has no Telnyx call control yet (no webhook that answers a call and no "
+            "streaming_start), so no stream can be opened. The media side is simulated (bench/sim/telnyx_stream.py) "
+            "and tested against server/wire/telnyx.py by tests/bench/test_telnyx_sim.py"
+        )
+    if getattr(asked, "plot", None):
+        try:
+            require_matplotlib()
+        except PlotMissing as error:
+            raise UsageError(str(error)) from None
+
+
+def options(asked: argparse.Namespace, calls: int, seconds: float) -> Options:
+    return Options(
+        calls=calls,
+        seconds=seconds,
+        providers=asked.providers,
+        profile=asked.profile,
+        vad=asked.vad,
+        jitter=asked.jitter,
+        lead_ms=asked.lead_ms,
+        chunk_ms=asked.chunk_ms,
+        pin=asked.pin,
+    )
+
+
+def side(asked: argparse.Namespace) -> SideChoice:
+    return "right" if asked.caller_channel == "right" else "left"

@@ -1,0 +1,210 @@
+"""What is left when many short calls are over: memory, threads, file descriptors, tasks, keys in Redis.
+
+    first tenth ─→ quiet, look ─→ all the others, memory after each hundredth ─→ quiet, look again
+
+The first tenth warms caches and allocators and is what the rest is compared with. Most calls have one turn and hear its
+answer; one in ten leaves in mid-sentence, one while the agent speaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from bench.load import verdict
+from bench.load.figure import percentile
+from bench.load.options import MAX_CALLS, Options, UsageError, common_parser, options
+from bench.load.report import Rows, Sound, conclude, told
+from bench.load.rig import FROM_PREFIX, TO_NUMBER, Bench, Floors, Rig, raised, wait_for
+from bench.load.short_caller import KINDS, ShortCaller
+from bench.load.verdict import Result
+from bench.sim.sound import FRAME_SAMPLES, Clip
+from bench.sim.twilio import Call
+
+MOST_CALLS = 1_000_000
+NUMBERS = 10_000
+"""Telephone numbers of callers; later calls use them again."""
+START_PER_S = 40.0
+TOKEN_TTL_S = 5
+QUIET_S = 15.0
+"""Until nothing of the calls is left: the server waits up to 3 s for last words, tokens live for TOKEN_TTL_S."""
+SAMPLES = 100
+CLIP_FRAMES = 60
+_TASKS = re.compile(r"^(?:asyncio|event_loop)_tasks(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the server holds while nobody calls; None is "not known"."""
+
+    rss_kib: int
+    threads: int
+    fds: int
+    tasks: int | None
+    redis_keys: int | None
+
+
+class Soak:
+    """Keeps `options.calls` calls up at a time until `total` have been made."""
+
+    def __init__(self, rig: Rig, clips: list[Clip], total: int) -> None:
+        self._rig = rig
+        self._clips = clips
+        self._total = total
+        # A tenth, but enough that every place was taken twice.
+        self._warming = max(total // 10, min(2 * rig.options.calls, total // 2))
+        self._numbers: Iterator[int] = iter(range(total))
+        self._slots = asyncio.Semaphore(rig.options.calls)
+        self._done = 0
+        self._running = 0
+        self._bad: list[str] = []
+        self._errors = self._expected = self._completed = 0
+        self._samples: list[tuple[int, int]] = []
+
+    async def run(self) -> dict[str, Any]:
+        begin = self._rig.meter()
+        await self._calls(self._warming)
+        first = await self._quiet()
+        await self._calls(self._total - self._done)
+        last = await self._quiet()
+        end = self._rig.meter()
+        late = percentile(self._rig.exchange.ticker.late_ms[begin.ticks : end.ticks], 0.99)
+        self._rig.problems += self._bad[:5]
+        listed = self._rig.exchange.debugger
+        self._rig.problems += [f"debugger {one.code} {one.text[:80]}" for one in listed[:5]]
+        wall = end.at - begin.at
+        return {
+            "calls": self._total,
+            "at_once": self._rig.options.calls,
+            "seconds": round(wall, 1),
+            "vad": self._rig.options.vad,
+            "rss_kib": {"first": first.rss_kib, "last": last.rss_kib},
+            "rss_growth_percent": round((last.rss_kib / first.rss_kib - 1) * 100, 2),
+            "rss_slope_kib_per_1000_calls": theil_sen(self._samples),
+            "threads": {"first": first.threads, "last": last.threads},
+            "fds": {"first": first.fds, "last": last.fds},
+            "tasks": {"first": first.tasks, "last": last.tasks},
+            "redis_keys": {"first": first.redis_keys, "last": last.redis_keys},
+            "turns_expected": self._expected,
+            "turns_completed": self._completed,
+            "errors": self._errors + len(listed),
+            "server_cpu_ms_per_call": round((end.usage.cpu_s - begin.usage.cpu_s) / self._total * 1e3, 2),
+            "generator_cpu": round((end.generator_cpu_s - begin.generator_cpu_s) / wall, 3),
+            "simulator_cpu": round((end.simulator_cpu_s - begin.simulator_cpu_s) / wall, 3),
+            "generator_late_ms": {"p99": None if late is None else round(late, 2)},
+        }
+
+    async def _calls(self, count: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            began = time.monotonic()
+            for started in range(count):
+                await self._slots.acquire()
+                await asyncio.sleep(max(0.0, began + started / START_PER_S - time.monotonic()))
+                tasks.create_task(self._call(next(self._numbers)))
+
+    async def _call(self, number: int) -> None:
+        from_number = f"{FROM_PREFIX}{number % NUMBERS:04d}"
+        caller = ShortCaller(from_number, self._clips, KINDS[number % len(KINDS)])
+        try:
+            call = await self._rig.exchange.call(caller, from_=from_number, to=TO_NUMBER)
+        finally:
+            self._slots.release()
+        self._count(call, caller)
+
+    def _count(self, call: Call, caller: ShortCaller) -> None:
+        self._rig.exchange.calls.pop(call.sid, None)  # ten thousand are not kept
+        self._done += 1
+        self._expected += caller.record.turns_expected
+        self._completed += caller.record.turns_completed
+        if call.ended_by != "caller":
+            self._errors += 1
+            self._bad.append(f"call {call.from_} ended by {call.ended_by} ({call.status})")
+        if self._done % max(1, self._total // SAMPLES) == 0 and self._done > self._warming:
+            self._samples.append((self._done, self._rig.target.holdings().rss_kib))
+
+    async def _quiet(self) -> Left:
+        """Wait until what belongs to calls is gone, or is seen to stay; then look."""
+        sockets = sorted(self._rig.target.data_dir.glob("embedded/**/valkey.sock"))
+        await wait_for(lambda: not sockets or count_keys(sockets[0]) == 0, QUIET_S)
+        await asyncio.sleep(self._rig.bench.quiet_s)
+        held = self._rig.target.holdings()
+        tasks = _TASKS.search(await self._rig.target.metrics())
+        return Left(
+            rss_kib=held.rss_kib,
+            threads=held.threads,
+            fds=held.fds,
+            tasks=int(float(tasks[1])) if tasks else None,
+            redis_keys=count_keys(sockets[0]) if sockets else None,
+        )
+
+
+def count_keys(socket: Path) -> int:
+    """Keys in the embedded Redis, by SCAN."""
+    with redis.Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
+        return sum(1 for _ in client.scan_iter(count=1000))
+
+
+def theil_sen(samples: Sequence[tuple[int, int]]) -> float | None:
+    """Median slope of all pairs, KiB per 1,000 calls: a few odd samples do not move it. None below two samples."""
+    slopes = [(y2 - y1) / (x2 - x1) * 1000 for (x1, y1), (x2, y2) in combinations(samples, 2) if x2 != x1]
+    return round(statistics.median(slopes), 1) if slopes else None
+
+
+def shortened(clips: Sequence[Clip]) -> list[Clip]:
+    """The beginnings of clips: a call is to be short."""
+    return [
+        Clip.from_pcmu(clip.pcmu[: CLIP_FRAMES * FRAME_SAMPLES], text=clip.text, source=clip.source) for clip in clips
+    ]
+
+
+def pair(value: dict[str, Any]) -> str:
+    return " / ".join("-" if one is None else str(one) for one in value.values())
+
+
+ROWS: Rows = {
+    "calls at once": lambda one: str(one["at_once"]),
+    "seconds": lambda one: f"{one['seconds']:g}",
+    "RSS after first tenth / all, KiB": lambda one: pair(one["rss_kib"]),
+    "  growth, %": lambda one: str(one["rss_growth_percent"]),
+    "  slope, KiB per 1,000 calls": lambda one: str(one["rss_slope_kib_per_1000_calls"]),
+    "threads": lambda one: pair(one["threads"]),
+    "file descriptors": lambda one: pair(one["fds"]),
+    "tasks (server says)": lambda one: pair(one["tasks"]),
+    "keys in Redis": lambda one: pair(one["redis_keys"]),
+    "CPU per call, ms": lambda one: str(one["server_cpu_ms_per_call"]),
+    "turns completed of expected": lambda one: f"{one['turns_completed']} of {one['turns_expected']}",
+    "errors": lambda one: str(one["errors"]),
+    "generator: core, late p99 ms": lambda one: f"{one['generator_cpu']:.2f}, {one['generator_late_ms']['p99']}",
+}
+
+
+async def run_once(made: Options, sound: Sound, bench: Bench, total: int) -> Result:
+    """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
+    floors = Floors()
+    async with raised(made, bench, floors, {"STREAM_TOKEN_TTL_S": str(TOKEN_TTL_S)}) as rig:
+        result = await Soak(rig, shortened(sound.clips), total).run()
+    return verdict.concluded(result, floors, rig.problems, verdict.broken_soak(result))
+
+
+def main(argv: list[str], bench: Bench | None = None) -> int:
+    """Returns 0 for a valid run that left nothing behind, 1 for others, 2 when nothing could be measured."""
+    made = common_parser("soak", __doc__.splitlines()[0])
+    made.add_argument("--calls", type=int, default=1000, help="short calls in all (default: %(default)s)")
+    made.add_argument("--at-once", type=int, default=50, help="of them at the same time (default: %(default)s)")
+    asked = made.parse_args(argv)
+
+    def runs(sound: Sound, given: Bench) -> list[Result]:
+        if not (10 <= asked.calls <= MOST_CALLS and 1 <= asked.at_once <= MAX_CALLS):
+            raise UsageError(f"--calls: 10 to {MOST_CALLS}; --at-once: 1 to {MAX_CALLS}")
+        return [told(asked, run_once(options(asked, asked.at_once, 0.0), sound, given, asked.calls), given)]
+
+    return conclude(asked, runs, ROWS, bench)

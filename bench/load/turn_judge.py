@@ -1,0 +1,64 @@
+"""Whether an answer is the right one, by sound alone: the tone code of this caller, a new turn, and the right words.
+
+An utterance that the server cut in two gives the words of both; both are then accepted, in their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.load.tone import ToneCode, crc16, read_codes
+
+MAX_SPLIT = 8
+"""Utterances of one turn: where the server's VAD cuts it, and noise before it that was taken for words."""
+
+
+@dataclass(slots=True)
+class LoadRecord:
+    """What a caller counted. Latencies: last speech sample sent → first audible sample received."""
+
+    turns_expected: int = 0
+    turns_completed: int = 0
+    damaged: int = 0
+    wrong: int = 0
+    split: int = 0
+    latency_ms: list[float] = field(default_factory=list)
+    speech_frames: int = 0
+    frames: int = 0
+
+
+class TurnJudge:
+    """Judges the answers to one caller. `seen` is the number of the last turn that was answered right."""
+
+    __slots__ = ("_call_no", "_number", "_record", "seen")
+
+    def __init__(self, number: str, record: LoadRecord) -> None:
+        self._number = number
+        self._call_no = int(number[-4:])
+        self._record = record
+        self.seen = 0
+
+    def judge(self, heard: bytes) -> bool:
+        """`heard` is all that was heard since the caller spoke; counts what it finds."""
+        codes, damaged = read_codes(heard)
+        record = self._record
+        record.damaged += damaged
+        right = [code for code in codes if self._is_right(code)]
+        record.wrong += len(codes) - len(right)
+        if right:
+            record.turns_completed += 1
+            self.seen = right[-1].turn
+        return bool(right)
+
+    def _is_right(self, code: ToneCode) -> bool:
+        # 8 bits of turn number wrap after 256 utterances: half an hour of load.
+        fresh = (code.turn - self.seen) % 256
+        if code.call != self._call_no or (fresh == 0 and self.seen):
+            return False
+        for parts in range(1, MAX_SPLIT + 1):
+            first = code.turn - parts + 1
+            words = " ".join(f"turn {n} of {self._number}" for n in range(first, code.turn + 1))
+            if crc16(words.encode()) == code.hash16:
+                self._record.split += parts - 1
+                return True
+        return False

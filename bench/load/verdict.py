@@ -1,0 +1,140 @@
+"""Whether a run says anything, and whether the server passed: two questions, never mixed.
+
+`why_invalid`: the generator or the machine was at fault, so the figures say nothing about the server. `broken`: the
+server did what it must not. Either makes the run fail.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.load.floor import Floor
+from bench.load.rig import Floors
+from bench.sim.sound import FRAME_MS
+
+Result = dict[str, Any]
+
+FRAMES_PER_S = 1000 // FRAME_MS
+MAX_GENERATOR_LATE_MS = 10.0
+MAX_GENERATOR_CPU = 0.90
+MAX_SIMULATOR_CPU = 0.90
+MAX_FLOOR_MOVE = 0.10
+MAX_OWN_P50_MS, MAX_OWN_P99_MS = 5.0, 20.0
+MAX_CLEAR_P95_MS = 200.0
+MAX_RSS_GROWTH_PERCENT = 2.0
+FD_SLACK = 2
+"""Connections that pools open and close by themselves."""
+
+
+def add_floor(result: Result, before: Floor, after: Floor) -> None:
+    result["floor_us_per_frame"] = round(before.c_us, 2)
+    result["floor_after_us_per_frame"] = round(after.c_us, 2)
+    result["picows_us_per_frame"] = round(before.picows_us, 2)
+    result["picows_after_us_per_frame"] = round(after.picows_us, 2)
+
+
+def why_invalid(result: Result) -> list[str]:
+    reasons = []
+    late = result["generator_late_ms"]["p99"]
+    if late is None or late > MAX_GENERATOR_LATE_MS:
+        reasons.append(f"the generator was late: p99 {late} ms, at most {MAX_GENERATOR_LATE_MS:g}")
+    if result["generator_cpu"] > MAX_GENERATOR_CPU:
+        reasons.append(f"the generator used {result['generator_cpu']:.2f} of a core, at most {MAX_GENERATOR_CPU}")
+    if result["simulator_cpu"] > MAX_SIMULATOR_CPU:
+        reasons.append(f"the simulators used {result['simulator_cpu']:.2f} of a core, at most {MAX_SIMULATOR_CPU}")
+    before, after = result["floor_us_per_frame"], result["floor_after_us_per_frame"]
+    if abs(after - before) > MAX_FLOOR_MOVE * before:
+        reasons.append(f"the echo floor moved from {before} to {after} us a frame, at most 10 %")
+    if result["turns_expected"] == 0:
+        reasons.append("no turn was spoken")
+    return reasons
+
+
+def broken(result: Result) -> list[str]:
+    """What every bench of a crowd holds against the server."""
+    reasons = []
+    expected, completed = result["turns_expected"], result["turns_completed"]
+    if completed < expected:
+        reasons.append(f"{expected - completed} of {expected} turns were not answered, or not with the right words")
+    for name, text in (
+        ("errors", "calls failed or were complained about"),
+        ("dropped", "messages had to be dropped"),
+        ("underruns", "times the caller's buffer ran dry inside an utterance"),
+        ("overfills", "messages overfilled the caller's buffer beyond lead + chunk"),
+    ):
+        if result[name]:
+            reasons.append(f"{result[name]} {text}")
+    late = result["frame_lateness_ms"]["p99"]
+    if late is not None and late >= FRAME_MS:
+        reasons.append(f"frames were late: p99 {late} ms, less than {FRAME_MS} wanted")
+    own = result["own_latency_ms"]
+    if own["p50"] is not None and own["p50"] > MAX_OWN_P50_MS:
+        reasons.append(f"own latency p50 {own['p50']} ms, at most {MAX_OWN_P50_MS:g}")
+    if own["p99"] is not None and own["p99"] > MAX_OWN_P99_MS:
+        reasons.append(f"own latency p99 {own['p99']} ms, at most {MAX_OWN_P99_MS:g}")
+    return reasons
+
+
+def broken_barge_in(result: Result) -> list[str]:
+    """What `bargein` holds against the server besides."""
+    reasons = []
+    if result["barge_ins"] == 0:
+        reasons.append("no caller came to interrupt: no answer was long enough")
+    missed = result["barge_ins"] - result["barge_ins_cleared"]
+    if missed:
+        reasons.append(f"{missed} of {result['barge_ins']} interruptions were not cleared")
+    clear = result["time_to_clear_ms"]["p95"]
+    if clear is not None and clear > MAX_CLEAR_P95_MS:
+        reasons.append(f"time to clear p95 {clear} ms, at most {MAX_CLEAR_P95_MS:g}")
+    decision = result["decision_to_clear_ms"]["p99"]
+    if decision is not None and decision > FRAME_MS:
+        reasons.append(f"decision to clear p99 {decision} ms, at most {FRAME_MS}")
+    if result["stale_frames_after_clear"]:
+        reasons.append(f"{result['stale_frames_after_clear']} frames of a cancelled answer came after clear")
+    return reasons
+
+
+def broken_soak(result: Result) -> list[str]:
+    """What many short calls left behind in the server."""
+    reasons = []
+    expected, completed = result["turns_expected"], result["turns_completed"]
+    if completed < expected:
+        reasons.append(f"{expected - completed} of {expected} turns were not answered, or not with the right words")
+    if result["errors"]:
+        reasons.append(f"{result['errors']} calls failed or were complained about")
+    if result["rss_growth_percent"] > MAX_RSS_GROWTH_PERCENT:
+        reasons.append(f"memory grew by {result['rss_growth_percent']} %, at most {MAX_RSS_GROWTH_PERCENT:g}")
+    for name, slack in (("threads", 0), ("fds", FD_SLACK), ("tasks", 0), ("redis_keys", 0)):
+        first, last = result[name]["first"], result[name]["last"]
+        if first is not None and last is not None and last > first + slack:
+            reasons.append(f"{last - first} {name.replace('_', ' ')} were left over")
+    return reasons
+
+
+def is_failed(result: Result) -> bool:
+    return not result["valid"] or bool(result["broken"])
+
+
+def knee(results: list[Result]) -> int | None:
+    """The most calls up to which every run passed: beyond it the server, or the machine, was not up to it."""
+    most = None
+    for one in sorted(results, key=lambda one: int(one["calls"])):
+        if is_failed(one):
+            break
+        most = int(one["calls"])
+    return most
+
+
+def concluded(result: Result, floors: Floors, problems: list[str], failures: list[str]) -> Result:
+    """The result with its floor and its verdicts."""
+    assert floors.before is not None
+    assert floors.after is not None
+    add_floor(result, floors.before, floors.after)
+    if "server_cpu_ms_per_call_s" in result:
+        per_frame_us = result["server_cpu_ms_per_call_s"] * 1e3 / FRAMES_PER_S
+        result["cpu_of_floor"] = round(per_frame_us / floors.before.c_us, 1)
+    result["problems"] = problems
+    result["broken"] = failures
+    result["why_invalid"] = why_invalid(result)
+    result["valid"] = not result["why_invalid"]
+    return result

@@ -1,0 +1,170 @@
+"""The bench judges itself: a server that is broken in one way must fail, and for that reason."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bench.load import bargein, capacity, latency, soak
+from bench.load.noise import noise_clip
+from bench.load.options import Options
+from bench.load.report import RunOnce, Sound
+from bench.load.tone import crc16
+from bench.load.verdict import Result, is_failed
+from bench.sim.sound import Clip, write_stereo
+from providers.offline.scripted import render
+from tests.bench.load_target import SteadyFloor, bench_with
+from tests.bench.stand_in import Behaviour, Broken, tone
+
+ASK = Clip.from_pcmu(tone(300, 300), text="a tone", source="test")
+INTERRUPT = Clip.from_pcmu(tone(700, 300), text="a longer tone", source="test")
+SOUND = Sound([ASK], [INTERRUPT])
+pytestmark = pytest.mark.slow
+
+
+def right(turn: int, caller: str) -> bytes:
+    """An answer of 2.4 s that proves itself."""
+    code = f"code {int(caller[-4:])} {turn % 256} {crc16(f'turn {turn} of {caller}'.encode())}"
+    return render(f"{code}, this is the scripted reply that the generator takes apart")
+
+
+def short(turn: int, caller: str) -> bytes:
+    return right(turn, caller)[:7520]
+
+
+def run(
+    cases: Sequence[tuple[RunOnce, Broken]], folder: Path, *, calls: int, seconds: float, behaviour: Behaviour
+) -> dict[Broken, Result]:
+    """All cases at the same time, each with a stand-in of its own."""
+
+    async def one(run_once: RunOnce, broken: Broken) -> Result:
+        made = Behaviour(
+            greeting_ms=200, reply=behaviour.reply, paced=True, loud=behaviour.loud,
+            confirm_frames=behaviour.confirm_frames, broken=broken,
+        )  # fmt: skip
+        options = Options(calls=calls, seconds=seconds, pin=False)
+        return await run_once(options, SOUND, bench_with(made, folder))
+
+    async def main() -> list[Result]:
+        async with asyncio.timeout(50):
+            return await asyncio.gather(*(one(run_once, broken) for run_once, broken in cases))
+
+    return dict(zip((broken for _, broken in cases), uvloop.run(main()), strict=True))
+
+
+TIMING = ("late", "ran dry")
+"""What a busy machine does to a good stand-in, which shares the generator's process; the others are its own doing."""
+
+
+def faults(result: Result) -> list[str]:
+    return [why for why in result["broken"] if not any(word in why for word in TIMING)]
+
+
+def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
+    names: tuple[Broken, ...] = ("", "pacer", "slow pacer", "vad")
+    behaviour = Behaviour(reply=short)
+    found = run([(capacity.run_once, name) for name in names], tmp_path, calls=3, seconds=2.5, behaviour=behaviour)
+    good = found[""]
+    assert good["turns_completed"] == good["turns_expected"] >= 3
+    assert faults(good) == []
+    expected: dict[Broken, str] = {
+        "pacer": "overfilled the caller's buffer",
+        "slow pacer": "ran dry inside an utterance",
+        "vad": "turns were not answered",
+    }
+    for name, reason in expected.items():
+        assert any(reason in why for why in found[name]["broken"]), (name, found[name]["broken"])
+        assert is_failed(found[name])
+    assert found["slow pacer"]["underruns"] > 10 * good["underruns"] + 10
+    assert found["vad"]["turns_completed"] == 0
+
+
+def test_capacity_notices_one_turn_in_fifty(tmp_path: Path) -> None:
+    behaviour = Behaviour(reply=short)
+    found = run([(capacity.run_once, "one in fifty")], tmp_path, calls=26, seconds=2.5, behaviour=behaviour)
+    result = found["one in fifty"]
+    assert result["turns_expected"] >= 50
+    assert result["turns_expected"] - result["turns_completed"] == result["turns_expected"] // 50
+    assert any("turns were not answered" in why for why in result["broken"])
+
+
+def test_latency_notices_an_account_that_does_not_add_up(tmp_path: Path) -> None:
+    cases: list[tuple[RunOnce, Broken]] = [(latency.run_once, ""), (latency.run_once, "account")]
+    found = run(cases, tmp_path, calls=3, seconds=2.0, behaviour=Behaviour(reply=short))
+    assert found[""]["server_turns"] > 0
+    assert set(found[""]["stages"]) == {"detect", "own"}
+    assert found[""]["stage_sum_error_ms"] == 0
+    assert faults(found[""]) == []
+    assert any("do not add up" in why for why in found["account"]["broken"])
+
+
+def test_bargein_notices_what_is_broken(tmp_path: Path) -> None:
+    noise = noise_clip("white", [ASK], 10.0)
+    names: tuple[Broken, ...] = ("", "barge-in", "late clear", "stale")
+    run_once = bargein.run_with(noise)
+    # Noise at 10 dB below a tone of 8000: its peaks stay under the threshold.
+    behaviour = Behaviour(reply=right, loud=7000, confirm_frames=3)
+    found = run([(run_once, name) for name in names], tmp_path, calls=2, seconds=3.2, behaviour=behaviour)
+    good = found[""]
+    assert good["barge_ins_cleared"] == good["barge_ins"] >= 2
+    assert good["stale_frames_after_clear"] == 0
+    assert 40 <= good["time_to_clear_ms"]["p50"] <= 160
+    assert good["agent_minutes_in_noise"] > 0
+    assert good["false_pauses"] == 0
+    assert faults(good) == []
+    expected: dict[Broken, str] = {
+        "barge-in": "were not cleared",
+        "late clear": "time to clear p95",
+        "stale": "frames of a cancelled answer came after clear",
+    }
+    for name, reason in expected.items():
+        assert any(reason in why for why in found[name]["broken"]), (name, found[name]["broken"])
+    # A chunk of 100 ms after each clear.
+    assert found["stale"]["stale_frames_after_clear"] == 5 * found["stale"]["barge_ins_cleared"]
+
+
+def test_bargein_counts_pauses_for_noise(tmp_path: Path) -> None:
+    run_once = bargein.run_with(noise_clip("white", [ASK], 10.0))
+    # This one takes any sound for the caller.
+    found = run([(run_once, "")], tmp_path, calls=2, seconds=4.5, behaviour=Behaviour(reply=right, confirm_frames=3))
+    assert found[""]["false_pauses"] >= 2
+    assert found[""]["false_pauses_per_minute"] > 10
+    assert found[""]["resumed"] == 0
+
+
+def test_soak_notices_what_is_left_over(tmp_path: Path) -> None:
+    async def total(options: Options, sound: Sound, bench: object) -> Result:
+        return await soak.run_once(options, sound, bench, 16)  # type: ignore[arg-type]
+
+    cases: list[tuple[RunOnce, Broken]] = [(total, "leak")]
+    found = run(cases, tmp_path, calls=8, seconds=0.0, behaviour=Behaviour(reply=short))["leak"]
+    assert found["errors"] == 0
+    assert found["turns_completed"] == found["turns_expected"] > 8
+    assert found["fds"] == {"first": 8, "last": 16}
+    assert any("8 fds were left over" in why for why in found["broken"])
+    assert is_failed(found)
+
+
+def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, recording = tmp_path / "out.json", tmp_path / "call.wav"
+    write_stereo(recording, b"\xff" * 4000 + tone(300, 300) + b"\xff" * 8000 + tone(260, 300), tone(2000, 500))
+    arguments = ["--calls", "2", "--seconds", "2.5", "--no-pin", "--recording", str(recording), "--json", str(out)]
+    broken = bench_with(Behaviour(greeting_ms=200, paced=True, broken="pacer", reply=right), tmp_path)
+    assert capacity.main(arguments, broken) == 1
+    result = json.loads(out.read_text())
+    assert any("overfilled" in why for why in result["broken"])
+    assert result["callers"] == "recording"
+    said = capsys.readouterr()
+    assert "FAILED" in said.err
+    assert "turns completed of expected" in said.out
+    # Nothing is wrong with this server, but the floor moved by a fifth: no verdict is better than a wrong one.
+    moved = bench_with(Behaviour(greeting_ms=200, paced=True, reply=right), tmp_path, SteadyFloor(6.0))
+    assert capacity.main(arguments, moved) == 1
+    result = json.loads(out.read_text())
+    assert not result["valid"]
+    assert any("echo floor moved from 5.0 to 6.0" in why for why in result["why_invalid"])

@@ -1,0 +1,340 @@
+"""Parts of the load: the echo floor in C, late arrival, recordings, stale audio, decisions, verdicts, plots."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import struct
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvloop
+
+from bench.load import clips, floor, options, plot, verdict
+from bench.load.floor import EchoFloor, FloorFailed
+from bench.load.journal import clear_decisions, since_decision_ms
+from bench.load.noise import noise_clip, speech_rms
+from bench.load.soak import theil_sen
+from bench.load.stale import AfterClear
+from bench.sim.arrival import Arrivals, Way, Weather
+from bench.sim.sound import Clip, audioop, from_pcmu
+from providers.offline.scripted import render
+from tests.bench.stand_in import tone
+
+# ── the floor ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_the_floor_is_what_one_echo_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "MESSAGES", 1000)
+    monkeypatch.setattr(floor, "PAUSE_S", 0.0)
+
+    async def main() -> floor.Floor:
+        async with EchoFloor() as made:
+            return await made.measure()
+
+    found = uvloop.run(main())
+    assert found.slices >= floor.MIN_SLICES
+    # One recv and one send cannot be cheaper; nothing that does one message at a time is dearer.
+    assert 0.5 < found.c_us < found.picows_us < 500
+
+
+def test_a_machine_without_a_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(FloorFailed, match="no C compiler"):
+        floor.compile_echo(tmp_path)
+
+
+def test_slices_agree_when_their_middle_half_is_narrow() -> None:
+    assert floor.agree([5.0, 5.1, 5.2, 5.1, 5.0, 9.0, 5.1, 5.2, 5.0])
+    assert not floor.agree([5.0, 6.0, 7.0, 8.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+
+
+# ── arrival ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def deliver(weather: Weather, frames: int) -> tuple[list[float], list[int], Arrivals]:
+    """(delays in ms, order of arrival) of one stream whose tick has slots of 2 ms."""
+    arrivals = Arrivals(weather)
+    sent_ns: dict[bytes, int] = {}
+    delays, order = [], []
+    now_ns = 0
+
+    def arrived(message: bytes) -> None:
+        delays.append((now_ns - sent_ns[message]) / 1e6)
+        order.append(int(message))
+
+    way = Way(arrivals, arrived)
+    for slot in range(frames * 10 + 3000):
+        now_ns = slot * 2_000_000
+        arrivals.deliver_due(now_ns)
+        if slot % 10 == 0 and slot < frames * 10:
+            message = str(slot // 10).encode()
+            sent_ns[message] = now_ns
+            way.send(message, now_ns)
+    return delays, order, arrivals
+
+
+def test_messages_are_late_as_on_a_carriers_network_and_in_order() -> None:
+    delays, order, arrivals = deliver(Weather(stall_share=0.0), 20_000)
+    assert order == list(range(20_000))
+    assert arrivals.stalls == 0
+    # Slots of 2 ms add 1 on average; waiting for a predecessor adds to the tail.
+    assert 5 <= statistics.median(delays) <= 7.5
+    assert 24 <= statistics.quantiles(delays, n=20)[-1] <= 34
+
+
+def test_a_stall_holds_two_seconds_back_and_bursts() -> None:
+    delays, order, arrivals = deliver(Weather(stall_share=0.02, seed=3), 5000)
+    assert order == list(range(5000))
+    assert arrivals.stalls > 0
+    assert 2000 <= max(delays) <= 4200
+    # A hundred frames of 20 ms stand behind each stall, and all of them arrive at once.
+    assert sum(delay > 1000 for delay in delays) >= 40 * arrivals.stalls
+    assert Arrivals(Weather())._stall_chance == pytest.approx(0.001 * 20 / 2000)
+
+
+def test_what_is_on_its_way_arrives_before_the_end() -> None:
+    got: list[bytes] = []
+    way = Way(Arrivals(Weather()), got.append)
+    for n in range(5):
+        way.send(b"%d" % n, 0)
+    way.deliver_all()
+    assert got == [b"0", b"1", b"2", b"3", b"4"]
+
+
+# ── recordings ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def s16(pcmu: bytes) -> np.ndarray:
+    return np.frombuffer(from_pcmu(pcmu), "<i2")
+
+
+def silence(ms: int) -> np.ndarray:
+    return np.random.default_rng(5).normal(0, 12, ms * 8).astype("<i2")
+
+
+def caller_channel() -> np.ndarray:
+    """Noise of the line; turns of 600, 900 (with a pause of 240 inside) and, too short, 60 ms."""
+    first, second, third, click = s16(tone(600, 300)), s16(tone(400, 500)), s16(tone(260, 700)), s16(tone(60, 900))
+    parts = [silence(1000), first, silence(700), second, silence(240), third, silence(2000), click, silence(800)]
+    return np.concatenate(parts)
+
+
+def write_wav(path: Path, left: np.ndarray, right: np.ndarray, *, rate_hz: int = 8000, coding: int = 1) -> None:
+    both = np.zeros((max(left.size, right.size), 2), "<i2")
+    both[: left.size, 0], both[: right.size, 1] = left, right
+    data = both.tobytes()
+    if coding == clips.MULAW:
+        data = audioop.lin2ulaw(data, 2)
+    elif coding == clips.ALAW:
+        data = audioop.lin2alaw(data, 2)
+    bits = 16 if coding == 1 else 8
+    form = struct.pack("<HHIIHH", coding, 2, rate_hz, rate_hz * bits // 4, bits // 4, bits)
+    # A chunk that nobody needs stands before the data, and the size is that of an unfinished stream.
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"LIST" + struct.pack("<I", 4) + b"INFO"
+    path.write_bytes(b"RIFF\xff\xff\xff\xff" + body + b"data\xff\xff\xff\xff" + data)
+
+
+@pytest.mark.parametrize("coding", [clips.PCM, clips.MULAW, clips.ALAW])
+def test_a_recording_is_split_into_the_callers_turns(tmp_path: Path, coding: int) -> None:
+    path = tmp_path / "call.wav"
+    write_wav(path, caller_channel(), s16(tone(5000, 440)), coding=coding)
+    found = clips.from_recording(path)
+    assert [round(clip.duration_ms, -1) for clip in found] == [pytest.approx(600, abs=80), pytest.approx(900, abs=80)]
+    assert [one.text for one in clips.from_recording(path, "right")] == ["call.wav right 0.00 s"]
+
+
+def test_a_recording_at_another_rate_keeps_its_times(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    write_wav(path, np.repeat(caller_channel(), 2), silence(100), rate_hz=16000)
+    assert len(clips.from_recording(path)) == 2
+
+
+def test_recordings_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    write_wav(path, silence(3000), silence(3000))
+    with pytest.raises(clips.RecordingError, match="nobody speaks on the left channel"):
+        clips.from_recording(path)
+    path.write_bytes(b"ID3 something else")
+    with pytest.raises(clips.RecordingError, match="not a WAV"):
+        clips.from_recording(path)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(8000))
+    with pytest.raises(clips.RecordingError, match="1 channels"):
+        clips.from_recording(path)
+
+
+def test_a_long_monologue_is_cut_into_turns() -> None:
+    found = clips.turns(s16(tone(50_000, 400)))
+    assert len(found) == 3
+    assert max(end - begin for begin, end in found) <= (clips.MAX_TURN_MS + 200) * 8
+
+
+# ── noise and stale audio ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["babble", "white", "cough"])
+def test_noise_is_so_far_below_speech(kind: Any) -> None:
+    speech = [Clip.from_pcmu(tone(1000, 400), text="", source="test")]
+    clip = noise_clip(kind, speech, 10.0)
+    rms = float(np.sqrt((s16(clip.pcmu).astype(float) ** 2).mean()))
+    # A cough is trimmed to where it is loud.
+    assert 20 * np.log10(speech_rms(speech) / rms) == pytest.approx(10, abs=2.5)
+
+
+def code(turn: int) -> bytes:
+    return render(f"code 12 {turn} 4711, yes")
+
+
+@pytest.mark.parametrize(
+    ("audio", "frames"),
+    [
+        (b"", 0),
+        (code(5), 0),
+        (code(5)[:3000], 0),  # cut in its turn
+        (tone(200) + code(5), 10),
+        (b"\xff" * 1600 + code(5), 0),
+        (tone(200), 10),
+        (code(4)[:7520], 42),  # the answer that was cancelled, once more: gaps between its tones are no sound
+    ],
+)
+def test_stale_frames_are_those_before_the_next_answer(audio: bytes, frames: int) -> None:
+    ear = AfterClear()
+    ear.arrived(tone(100))  # before any clear
+    ear.cleared(4)
+    for at in range(0, len(audio), 800):
+        ear.arrived(audio[at : at + 800])
+    assert ear.settle() == pytest.approx(frames, abs=5 if frames > 40 else 0)
+    assert ear.settle() == 0
+
+
+def test_decisions_are_read_from_journals_by_caller(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    lines = [
+        {"journal": 1, "call_id": "x", "rate_hz": 8000, "settings": {"name": "ClearPlayout"}},
+        [100, "TranscriptFinal", {"utterance_no": 1, "text": "turn 1 of +15552000012"}, []],
+        [5_000_000, "SpeechConfirmed", {}, [["CancelReply", {"reply_no": 1}], ["ClearPlayout", {}]]],
+        [9_000_000, "PlayoutCleared", {"note": "ClearPlayout"}, []],
+    ]
+    (folder / "one.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + '\n[1, "ClearPlayout"')
+    (folder / "two.jsonl").write_text(json.dumps(lines[0]))
+    found = clear_decisions(tmp_path)
+    assert found == {"+15552000012": [5_000_000]}
+    assert since_decision_ms(5_400_000, found["+15552000012"]) == pytest.approx(0.4)
+    assert since_decision_ms(4_000_000, found["+15552000012"]) is None
+    assert since_decision_ms(9_000_000_000, found["+15552000012"]) is None
+    assert clear_decisions(tmp_path / "elsewhere") == {}
+
+
+# ── verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+GOOD: dict[str, Any] = {
+    "calls": 10,
+    "generator_late_ms": {"p99": 1.0},
+    "generator_cpu": 0.1,
+    "simulator_cpu": 0.0,
+    "floor_us_per_frame": 5.0,
+    "floor_after_us_per_frame": 5.4,
+    "turns_expected": 10,
+    "turns_completed": 10,
+    "errors": 0,
+    "dropped": 0,
+    "underruns": 0,
+    "overfills": 0,
+    "frame_lateness_ms": {"p99": 3.0},
+    "own_latency_ms": {"p50": 1.0, "p99": 9.0},
+    "valid": True,
+    "broken": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"generator_late_ms": {"p99": 10.1}}, "generator was late"),
+        ({"generator_late_ms": {"p99": None}}, "generator was late"),
+        ({"generator_cpu": 0.95}, "generator used"),
+        ({"simulator_cpu": 0.95}, "simulators used"),
+        ({"floor_after_us_per_frame": 5.6}, "echo floor moved"),
+        ({"floor_after_us_per_frame": 4.4}, "echo floor moved"),
+        ({"turns_expected": 0}, "no turn was spoken"),
+    ],
+)
+def test_a_run_is_invalid_when_the_machine_was_at_fault(change: dict[str, Any], reason: str) -> None:
+    assert verdict.why_invalid(GOOD) == []
+    (why,) = verdict.why_invalid(GOOD | change)
+    assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"turns_completed": 9}, "1 of 10 turns"),
+        ({"errors": 1}, "calls failed"),
+        ({"dropped": 1}, "dropped"),
+        ({"underruns": 1}, "ran dry"),
+        ({"overfills": 1}, "overfilled"),
+        ({"frame_lateness_ms": {"p99": 20.0}}, "frames were late"),
+        ({"own_latency_ms": {"p50": 5.1, "p99": 9.0}}, "own latency p50"),
+        ({"own_latency_ms": {"p50": 1.0, "p99": 20.1}}, "own latency p99"),
+    ],
+)
+def test_a_server_is_broken_for_a_reason(change: dict[str, Any], reason: str) -> None:
+    assert verdict.broken(GOOD) == []
+    (why,) = verdict.broken(GOOD | change)
+    assert reason in why
+
+
+def test_the_knee_is_where_passing_ends() -> None:
+    def one(calls: int, passed: bool) -> dict[str, Any]:
+        return GOOD | {"calls": calls, "broken": [] if passed else ["late"]}
+
+    assert verdict.knee([one(10, True), one(50, True), one(100, False)]) == 50
+    # What passes beyond a failure was luck.
+    assert verdict.knee([one(100, True), one(50, False), one(10, True)]) == 10
+    assert verdict.knee([one(10, False)]) is None
+
+
+def test_theil_sen_is_not_moved_by_a_few() -> None:
+    samples = [(n, 1000 + 2 * n) for n in range(0, 100, 5)]
+    samples[3] = (samples[3][0], 90_000)
+    assert theil_sen(samples) == pytest.approx(2000)
+    assert theil_sen(samples[:1]) is None
+
+
+# ── options and plots ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def asked(*arguments: str) -> Any:
+    return options.parser("capacity", "", calls=50, seconds=30).parse_args(arguments)
+
+
+def test_what_cannot_be_done_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert options.numbers_of_calls(asked("--curve", "10,50")) == [10, 50]
+    for arguments in (("--curve", "10,x"), ("--calls", "0"), ("--calls", "9999"), ("--seconds", "0")):
+        with pytest.raises(options.UsageError):
+            options.numbers_of_calls(asked(*arguments))
+    with pytest.raises(options.UsageError, match="no Telnyx call control"):
+        options.check(asked("--carrier", "telnyx"))
+    monkeypatch.setattr(plot.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(options.UsageError, match="pip install"):
+        options.check(asked("--plot", "x.png"))
+
+
+def test_a_plot_has_a_line_for_each_percentile() -> None:
+    def one(calls: int, value: float | None) -> dict[str, Any]:
+        return {"calls": calls, "turn_latency_ms": {"p50": value, "p95": 2.0, "p99": 3.0}, "frame_lateness_ms": {}}
+
+    assert plot.panels([one(100, 5.0), one(10, None)]) == [
+        ("turn latency, ms", [("p50", [100], [5.0]), ("p95", [10, 100], [2.0, 2.0]), ("p99", [10, 100], [3.0, 3.0])])
+    ]
