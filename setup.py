@@ -59,7 +59,7 @@ setup(
     package_data={
         "audio_native": ["*.pyi", "*.pxd", "*.h", "py.typed"],
         "server": ["py.typed", "console/*", "data/*"],
-        "bench": ["budgets.toml", "demo/*.yaml", "sim/data/*"],
+        "bench": ["budgets.toml", "demo/*.yaml", "load/*.c", "sim/data/*"],
     },
     data_files=[
         ("share/talkspurt", ["schema.sql"]),
