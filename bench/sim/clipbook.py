@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.sim.clipsearch import Samples, Search
-from bench.sim.sound import RATE_HZ, at_8khz, from_pcmu, to_pcmu
+from bench.sim.sound import RATE_HZ, Clip, at_8khz, from_pcmu, to_pcmu
 
 PER_MS = RATE_HZ // 1000
 BLOCK = 160
@@ -69,6 +69,11 @@ class BookClip:
     @classmethod
     def of_pcmu(cls, name: str, text: str, pcmu: bytes, *, language: str = "") -> BookClip:
         return cls.of(name, text, from_pcmu(pcmu), language=language)
+
+    @classmethod
+    def of_clip(cls, name: str, clip: Clip, *, language: str = "") -> BookClip:
+        """What a simulated caller says."""
+        return cls.of_pcmu(name, clip.text, clip.pcmu[: clip.speech_samples], language=language)
 
     @classmethod
     def of_parts(

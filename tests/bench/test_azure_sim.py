@@ -220,7 +220,7 @@ def test_a_forced_commit_ends_the_phrase_and_returns_its_token(plain: AzureSim) 
         empty = ears.heard.finals[1]
         assert (empty.reason, empty.text, empty.commit_token) == (sdk.ResultReason.NoMatch, "", tokens[-1])
         ears.end()
-    assert plain.stt_turns[-1].commits == [token, tokens[-1]]
+    assert list(plain.stt_turns[-1].commits) == [token, tokens[-1]]
 
 
 def test_a_token_is_as_good_as_a_key(plain: AzureSim) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,16 +56,17 @@ class SttTurn:
     format: tuple[int, int, int] | None = None
     audio_bytes: int = 0
     audio_ms: float = 0.0
-    interims: list[str] = field(default_factory=list)
-    finals: list[str] = field(default_factory=list)
-    commits: list[int] = field(default_factory=list)
+    interims: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+    finals: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+    commits: deque[int] = field(default_factory=lambda: deque(maxlen=1000))
     fault: str = ""
     ended: str = ""
     begun_s: float = field(default_factory=time.monotonic)
 
     def as_json(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "connection"}
-        return own | {"connection": self.connection.no}
+        lists = {name: list(value) for name, value in own.items() if isinstance(value, deque)}
+        return own | lists | {"connection": self.connection.no}
 
 
 @dataclass(slots=True)

@@ -168,7 +168,8 @@ class AzureSim:
                     await peer.receive(wire.read_text(message.data))
                 elif message.type is WSMsgType.BINARY:
                     await peer.receive(wire.read_binary(message.data))
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
+            # What the client sent has not the shape that it must have.
             self.counts["client_errors"] += 1
             await ws.close(code=1007, message=str(error).encode()[:120])
         finally:
