@@ -15,6 +15,7 @@ BENCHES = {
     "latency": ("bench.load.latency", "where the milliseconds of a turn go, by stage, beside the caller's stop watch"),
     "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),
     "soak": ("bench.load.soak", "what many short calls leave behind: memory, threads, descriptors, keys"),
+    "peers": ("bench.peers.run", "the same callers against pipecat, side by side"),
     "micro": ("bench.micro", "each native kernel beside the usual alternative"),
 }
 

@@ -61,6 +61,7 @@ class Edge:
 class Seen:
     """What was seen of a crowd."""
 
+    idle: Usage
     base: Usage
     begin: Edge
     end: Edge
@@ -83,6 +84,7 @@ class Crowd(Generic[C]):
 
     async def watch(self) -> Seen:
         rig, options = self._rig, self._rig.options
+        idle = rig.target.usage()
         async with asyncio.TaskGroup() as tasks:
             base_calls = min(BASE_CALLS, options.calls)
             await self._ramp(tasks, base_calls)
@@ -95,7 +97,7 @@ class Crowd(Generic[C]):
             for caller in self.callers:
                 caller.stopping = True
             await self._finish()
-        return Seen(base, begin, end, [one for one in turns if one.get("event") == "turn"])
+        return Seen(idle, base, begin, end, [one for one in turns if one.get("event") == "turn"])
 
     async def _ramp(self, tasks: asyncio.TaskGroup, last: int) -> None:
         """Start calls until there are `last`, and wait until each has heard its greeting and begun to talk."""
@@ -164,6 +166,7 @@ class Crowd(Generic[C]):
             "vad": rig.options.vad,
             "server_cpu_ms_per_call_s": round((after.usage.cpu_s - before.usage.cpu_s) / wall / calls * 1e3, 3),
             "server_rss_kib_per_call": None if slope is None else round(slope, 1),
+            "server_rss_kib_per_call_from_idle": round((after.usage.rss_kib - seen.idle.rss_kib) / calls, 1),
             "frame_lateness_ms": percentiles(lateness, with_max=True),
             "turn_latency_ms": percentiles(latency),
             "own_latency_ms": own_latency(seen),

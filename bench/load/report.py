@@ -65,7 +65,7 @@ FLOOR_ROWS: Rows = {
 
 def show(results: Sequence[Result], rows: Rows) -> str:
     """The table: one row a figure, one column a run."""
-    lines: list[tuple[str, ...]] = [("", *(f"{one['calls']} calls" for one in results))]
+    lines: list[tuple[str, ...]] = [("", *(one.get("server") or f"{one['calls']} calls" for one in results))]
     lines += [(name, *(read(one) for one in results)) for name, read in {**rows, **FLOOR_ROWS}.items()]
     return table(lines)
 

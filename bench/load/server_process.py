@@ -79,18 +79,9 @@ class ServerProcess:
             # As root the embedded servers run as somebody else, who must be able to enter.
             self.data_dir.chmod(0o755)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-        base = {
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-            "DATA_DIR": str(self.data_dir),
-            "ALLOW_EMBEDDED": "1",
-            "LOG_FORMAT": "json",
-            "PYTHONUNBUFFERED": "1",
-        }
         with self.log.open("wb") as sink:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "server", "serve", cwd=ROOT, env={**keep, **base, **self._env},
+                *self._command(), cwd=ROOT, env=self._environment(),
                 stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
         try:
@@ -104,6 +95,21 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stop()
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "server", "serve"]
+
+    def _environment(self) -> dict[str, str]:
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        base = {
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "DATA_DIR": str(self.data_dir),
+            "ALLOW_EMBEDDED": "1",
+            "LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+        }
+        return {**keep, **base, **self._env}
 
     @property
     def is_running(self) -> bool:
