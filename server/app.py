@@ -219,7 +219,7 @@ class _Process:
         for agent in agents.agents:
             for settings in _variants(agent.settings):
                 providers = self._catalogue.for_call(settings)
-                for failed in await self._clips.prepare(providers.synthesizer, settings):
+                for failed in await self._clips.prepare(providers.synthesizer, settings, self._catalogue.understudy):
                     log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": agent.slug})
                 for ear in providers.ears:
                     config = transcriber_config(settings, ear.provider.audio_formats[0], "", providers.phrases)

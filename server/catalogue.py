@@ -112,6 +112,11 @@ class Catalogue:
             phrases=self._expected.phrases(settings.script, settings.language) if is_scripted else (),
         )
 
+    @property
+    def understudy(self) -> Synthesizer:
+        """The voice that needs nobody: fixed texts are spoken by it when their own voice cannot be reached."""
+        return self._voices.get("pico")[0]
+
     async def aclose(self) -> None:
         for shelf in (self._ears, self._models, self._voices):
             for provider, _ in shelf.made.values():

@@ -128,6 +128,9 @@ class LimitSettings:
     end_call_phrases: tuple[str, ...] = _texts("whole utterances after which the agent says goodbye and hangs up")
     goodbye: str = _text("", "spoken before an end-call phrase or tool hangs up", 300)
     apology: str = _text("", "spoken when the agent cannot answer; rendered ahead", 300)
+    fillers: tuple[str, ...] = _texts("spoken in turn while an answer takes long; rendered ahead", 10)
+    filler_after_ms: int = _ranged(1500, 500, 5000, "silence that is owed to the caller before a filler")
+    apology_after_ms: int = _ranged(4500, 1500, 15000, "silence that is owed before an answer is given up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

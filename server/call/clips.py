@@ -9,6 +9,7 @@ from contextlib import aclosing
 from providers.base import S16_16K, AudioChunk, AudioFormat, SpeechRequest, Synthesizer
 from providers.deadline import with_deadlines
 from providers.errors import ProviderError
+from server.agent import stock
 from server.agent.settings import AgentSettings
 
 # A clip of 5 s at 16 kHz s16 takes 160 KB: about 400 of them.
@@ -39,8 +40,9 @@ def speech_request(
 def fixed_texts(settings: AgentSettings) -> list[str]:
     """Every text that this agent may say without asking a model."""
     limits = settings.limits
-    texts = [settings.opening.text, *limits.idle_prompts, limits.idle_goodbye, limits.goodbye]
-    return [text for text in (*texts, limits.apology, limits.max_duration_notice) if text]
+    texts = [settings.opening.text, *limits.idle_prompts, limits.idle_goodbye, limits.goodbye, *limits.fillers]
+    texts += [stock.apology(limits.apology, settings.language), limits.max_duration_notice]
+    return [text for text in texts if text]
 
 
 class Clip:
@@ -83,16 +85,28 @@ class Clips:
             _, gone = self._clips.popitem(last=False)
             self._bytes -= len(gone)
 
-    async def prepare(self, synthesizer: Synthesizer, settings: AgentSettings) -> list[str]:
-        """Render what is missing; returns what could not be rendered, one line each."""
+    async def prepare(
+        self, synthesizer: Synthesizer, settings: AgentSettings, understudy: Synthesizer | None = None
+    ) -> list[str]:
+        """Render what is missing; returns what could not be rendered by `synthesizer`, one line each.
+
+        `understudy` speaks those instead, in the language's usual voice: another voice is better than none.
+        """
         failed = []
         for text in fixed_texts(settings):
             request = speech_request(settings, text)
-            if self.get(synthesizer, request) is None:
-                try:
-                    self.put(synthesizer, request, await _render(synthesizer, request))
-                except ProviderError as error:
-                    failed.append(f"{text[:40]!r}: {error}")
+            if self.get(synthesizer, request) is not None:
+                continue
+            try:
+                self.put(synthesizer, request, await _render(synthesizer, request))
+            except ProviderError as error:
+                failed.append(f"{text[:40]!r}: {error}")
+                if understudy is not None:
+                    plain = SpeechRequest(text=text, language=settings.language)
+                    try:
+                        self.put(synthesizer, request, await _render(understudy, plain))
+                    except ProviderError as other:
+                        failed.append(f"{text[:40]!r}: {other}")
         return failed
 
 

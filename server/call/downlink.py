@@ -207,7 +207,7 @@ class Downlink:
             self._queued_bytes -= take
             if first:
                 self._talking = True
-            if clause_no > self._announced:
+            if clause_no != self._announced:
                 self._announced = clause_no
                 self._dispatch(ev.FirstSent(clause_no))
         if last:
@@ -228,8 +228,12 @@ class Downlink:
         clause_no = int(number)
         if any(one.clause_no == clause_no for one in self._marks):
             self.playout.marked(clause_no, self._clock.now_ns())
-            while self._marks and self._marks[0].clause_no <= clause_no:
-                self._finish(self._marks.popleft().clause_no, by_mark=True)
+            # Marks come back in the order in which they were sent; those before it were lost on the way.
+            while self._marks:
+                passed = self._marks.popleft().clause_no
+                self._finish(passed, by_mark=True)
+                if passed == clause_no:
+                    break
 
     def _give_up_marks(self, now_ns: int) -> None:
         while self._marks and now_ns > self._marks[0].end_ns + MARK_GRACE_NS:

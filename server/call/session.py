@@ -319,6 +319,8 @@ class CallSession:
                 self._speaker.add(action)
                 if self._speaking is None or self._speaking.done():
                     self._speaking = self._group.create_task(self._speaker.run(), name=f"{self.facts.call_id} speak")
+            case ev.Interject(number, text):
+                self._speaker.interject(number, text)
             case ev.ClearPlayout():
                 self._clear()
             case ev.SetTimer(name, due_ns):

@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 class Speaker:
     """`add` what is to be said; `run` says it and returns when there is nothing left."""
 
-    __slots__ = ("_caller", "_clips", "_dispatch", "_downlink", "_settings", "_synthesizer", "_waiting")
+    __slots__ = (
+        "_caller", "_clips", "_dispatch", "_downlink", "_is_heard", "_settings", "_synthesizer", "_waiting"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Speaker:
         self._caller = caller
         self._dispatch = dispatch
         self._waiting: deque[ev.Speak] = deque()
+        self._is_heard = False  # there is audio of the clause that is being said
 
     def add(self, speak: ev.Speak) -> None:
         self._waiting.append(speak)
@@ -45,6 +48,24 @@ class Speaker:
     def drop(self) -> None:
         """What has not been begun is not wanted any more."""
         self._waiting.clear()
+        self._is_heard = False
+
+    def interject(self, clause_no: int, text: str) -> None:
+        """Say a fixed text now, before the clause that is waited for; nothing when that has audio, or no clip is there.
+
+        Never waits: what is missing here is not worth a request of its own.
+        """
+        clip = self._clips.get(self._synthesizer, speech_request(self._settings, text))
+        if clip is None or self._is_heard:
+            self._dispatch(ev.SpeechRendered(clause_no, 0))
+            return
+        self._play(clause_no, clip)
+
+    def _play(self, clause_no: int, clip: Clip) -> None:
+        self._downlink.begin_clause()
+        for chunk in clip.chunks:
+            self._downlink.push(clause_no, chunk.audio, chunk.audio_format)
+        self._downlink.end_clause(clause_no)
 
     async def run(self) -> None:
         while self._waiting:
@@ -62,14 +83,12 @@ class Speaker:
             request = speech_request(self._settings, speak.text)
         else:
             request = speech_request(self._settings, speak.text, self._caller, self._downlink.audio_format)
+        self._is_heard = False
         self._dispatch(ev.SpeechRequested(number))
-        self._downlink.begin_clause()
         clip = self._clips.get(self._synthesizer, request) if speak.prepared else None
         if clip is not None:
             self._dispatch(ev.SpeechFirstByte(number))
-            for chunk in clip.chunks:
-                self._downlink.push(number, chunk.audio, chunk.audio_format)
-            self._downlink.end_clause(number)
+            self._play(number, clip)
             return
         chunks: list[AudioChunk] = []
         async with aclosing(self._synthesizer.stream(request)) as events:  # type: ignore[type-var]
@@ -77,12 +96,15 @@ class Speaker:
                 if not isinstance(one, AudioChunk):
                     continue
                 if not chunks:
+                    self._is_heard = True
                     self._dispatch(ev.SpeechFirstByte(number))
+                    self._downlink.begin_clause()
                 chunks.append(one)
                 await self._downlink.wait_room()
                 self._downlink.push(number, one.audio, one.audio_format)
         if not chunks:
             raise ProviderError("no audio", provider=self._synthesizer.name)
         self._downlink.end_clause(number)
+        self._is_heard = False
         if speak.prepared:
             self._clips.put(self._synthesizer, request, Clip(chunks))

@@ -19,7 +19,7 @@ from providers.base import ChatRequest, Message
 from server.agent.settings import AgentSettings
 from server.dialogue import event as ev
 from server.dialogue import hearing, replying, speaking
-from server.dialogue.floor import endpoint_passed, take_turn, wait
+from server.dialogue.floor import endpoint_passed, filler_due, reply_owed, take_turn, wait
 from server.dialogue.history import History
 from server.dialogue.prompt import system_prompt
 from server.dialogue.speaking import end_after, say, stop_speaking
@@ -116,6 +116,10 @@ def _on_timer(c: State, event: ev.TimerFired, now_ns: int) -> None:
             say(c, "opening", c.settings.opening.text, now_ns)
         case "digits":
             hearing.take_digits(c, now_ns)
+        case "filler":
+            filler_due(c, now_ns)
+        case "owed":
+            reply_owed(c, now_ns)
         case "max_duration":
             end_after(c, c.settings.limits.max_duration_notice, "notice", "max_duration", now_ns)
         case _:

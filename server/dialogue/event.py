@@ -224,6 +224,14 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
+class Interject:
+    """Say a fixed text before the reply that is still waited for, if its clip is there and the reply is not."""
+
+    clause_no: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClearPlayout:
     """Drop all queued audio, here and at the carrier; answer with PlayoutCleared in the same step."""
 
@@ -282,6 +290,7 @@ Action = (
     | RequestReply
     | CancelReply
     | Speak
+    | Interject
     | ClearPlayout
     | SetTimer
     | CancelTimer

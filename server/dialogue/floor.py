@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 
+from server.agent import stock
 from server.dialogue import event as ev
 from server.dialogue.account import TurnAccount
-from server.dialogue.speaking import end_after, say, settle
+from server.dialogue.speaking import end_after, interject, say, settle, stop_speaking
 from server.dialogue.speech import AgentSpeech
 from server.dialogue.state import NS_PER_MS, State
 from server.turn.endpoint import endpoint_delay_ms
 from server.turn.machine import TurnAction, TurnEvent, TurnState
 
 # A recogniser that has not answered by then after the turn is over is treated as having heard nothing.
-FINAL_WAIT_MS = 4000
+FINAL_WAIT_MS = 2500
+# However late the answer was asked for: so long it may take before a filler, and before it is given up.
+FILLER_GRACE_MS = 400
+OWED_GRACE_MS = 1500
 # After so many answers in a row that could not be given the call ends politely.
 MAX_FAILURES = 3
 
@@ -92,20 +96,43 @@ def request_reply(c: State, now_ns: int) -> None:
     if c.account is not None and not c.account.llm_request:
         c.account.llm_request = now_ns
     c.do(ev.RequestReply(c.reply_no, len(c.history.messages())))
+    limits = c.settings.limits
+    owed_since_ns = c.account.speech_end if c.account is not None and c.account.speech_end else now_ns
+    if limits.fillers and c.tool_rounds == 0:
+        due_ns = owed_since_ns + limits.filler_after_ms * NS_PER_MS
+        c.set_timer("filler", max(due_ns, now_ns + FILLER_GRACE_MS * NS_PER_MS))
+    c.set_timer("owed", max(owed_since_ns + limits.apology_after_ms * NS_PER_MS, now_ns + OWED_GRACE_MS * NS_PER_MS))
+
+
+def filler_due(c: State, now_ns: int) -> None:
+    """The caller has waited long enough for a sign of life, unless the answer is about to be heard."""
+    speech = c.speech
+    if speech is None or speech.kind != "reply" or speech.audible:
+        return
+    if c.account is not None and c.account.tts_first_byte:
+        return
+    fillers = c.settings.limits.fillers
+    c.filler_no += 1
+    interject(c, speech, fillers[c.filler_no % len(fillers)])
+
+
+def reply_owed(c: State, now_ns: int) -> None:
+    """The caller has waited too long: give the answer up and say so."""
+    speech = c.speech
+    if speech is not None and speech.kind == "reply" and not speech.audible:
+        c.after_clear = apologise
+        stop_speaking(c)
 
 
 def apologise(c: State, now_ns: int) -> None:
     """An answer could not be given."""
     c.speech = None
     c.failures += 1
-    apology = c.settings.limits.apology
+    apology = stock.apology(c.settings.limits.apology, c.settings.language)
     if c.failures >= MAX_FAILURES:
         end_after(c, apology, "apology", "error", now_ns)
-    elif apology:
-        say(c, "apology", apology, now_ns)
     else:
-        c.account = None
-        floor_is_free(c, now_ns)
+        say(c, "apology", apology, now_ns)
 
 
 def check_over(c: State, now_ns: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.agent import stock
 from server.dialogue import event as ev
 from server.dialogue.account import TurnAccount
 from server.dialogue.floor import answer, schedule_endpoint, take_turn
@@ -80,7 +81,7 @@ def on_final(c: State, event: ev.TranscriptFinal, now_ns: int) -> None:
 
 def on_transcriber_failed(c: State, event: ev.TranscriberFailed, now_ns: int) -> None:
     if c.turn_state is not TurnState.ENDED:
-        end_after(c, c.settings.limits.apology, "apology", "error", now_ns)
+        end_after(c, stock.apology(c.settings.limits.apology, c.settings.language), "apology", "error", now_ns)
 
 
 def on_digit(c: State, event: ev.DigitReceived, now_ns: int) -> None:

@@ -44,7 +44,7 @@ def on_done(c: State, event: ev.ReplyDone, now_ns: int) -> None:
         speak(c, speech, text, now_ns)
     speech.complete = True
     tools, c.tools = c.tools, []
-    if speech.clauses:
+    if speech.has_words:
         c.failures = 0
         check_over(c, now_ns)
     elif tools and c.tool_rounds < MAX_TOOL_ROUNDS:
@@ -65,7 +65,7 @@ def on_failed(c: State, event: ev.ReplyFailed, now_ns: int) -> None:
     if speech is None:
         return
     c.tools = []
-    if speech.clauses:
+    if speech.has_words:
         # What was said stands; half a sentence in the splitter does not.
         speech.complete = True
         check_over(c, now_ns)

@@ -24,6 +24,13 @@ def speak(c: State, speech: AgentSpeech, text: str, now_ns: int) -> None:
     c.do(ev.Speak(c.clause_no, text, speech.kind not in ("reply", "repeat")))
 
 
+def interject(c: State, speech: AgentSpeech, text: str) -> None:
+    """Say a filler before the first clause of the reply."""
+    c.clause_no += 1
+    speech.clauses.insert(0, Clause(c.clause_no, text, is_filler=True))
+    c.do(ev.Interject(c.clause_no, text))
+
+
 def stop_speaking(c: State) -> None:
     """Drop what is being said; PlayoutCleared settles it."""
     if c.speech is None:
@@ -79,6 +86,7 @@ def on_first_sent(c: State, event: ev.FirstSent, now_ns: int) -> None:
         return
     speech.audible = True
     speech.began_ns = now_ns
+    c.cancel_timers("filler", "owed")
     if c.account is not None and not c.account.first_sent:
         c.account.first_sent = now_ns
     c.turn(TurnEvent.REPLY_AUDIBLE)

@@ -13,12 +13,16 @@ Kind = Literal["reply", "opening", "idle", "goodbye", "notice", "apology", "repe
 
 @dataclass(slots=True)
 class Clause:
-    """`samples` is None until the clause is rendered; `heard` is None while that is not settled."""
+    """`samples` is None until the clause is rendered; `heard` is None while that is not settled.
+
+    A filler is said while the reply is waited for, and comes before it.
+    """
 
     clause_no: int
     text: str
     samples: int | None = None
     heard: str | None = None
+    is_filler: bool = False
 
 
 @dataclass(slots=True)
@@ -42,7 +46,13 @@ class AgentSpeech:
         return None
 
     def is_first(self, clause_no: int) -> bool:
-        return bool(self.clauses) and self.clauses[0].clause_no == clause_no
+        """Whether this clause is the first of what is really said."""
+        return next((one.clause_no for one in self.clauses if not one.is_filler), None) == clause_no
+
+    @property
+    def has_words(self) -> bool:
+        """Something was said beside fillers."""
+        return any(not one.is_filler for one in self.clauses)
 
     def is_over(self) -> bool:
         """Every clause was heard or given up, and none will follow."""

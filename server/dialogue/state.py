@@ -18,7 +18,7 @@ from server.dialogue.utterance import Utterances
 from server.turn.machine import TurnAction, TurnEvent, TurnState, transition
 
 NS_PER_MS = 1_000_000
-TIMERS = ("endpoint", "final", "idle", "opening", "digits", "max_duration")
+TIMERS = ("endpoint", "final", "idle", "opening", "digits", "max_duration", "filler", "owed")
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ class State:
     turn_no: int = 0
     idle_count: int = 0
     failures: int = 0
+    filler_no: int = 0
     tool_rounds: int = 0
 
     def turn(self, event: TurnEvent) -> tuple[TurnAction, ...]:

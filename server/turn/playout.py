@@ -37,7 +37,7 @@ class Heard:
 class PlayoutClock:
     """Reckons the carrier's playout position for one stream of `rate_hz`."""
 
-    __slots__ = ("_free_ns", "_lag_ns", "_pieces", "_played", "rate_hz", "underruns")
+    __slots__ = ("_free_ns", "_lag_ns", "_pieces", "rate_hz", "underruns")
 
     def __init__(self, rate_hz: int) -> None:
         self.rate_hz = rate_hz
@@ -45,8 +45,6 @@ class PlayoutClock:
         self._pieces: deque[_Piece] = deque()
         self._free_ns = 0
         self._lag_ns = 0
-        # Samples of each clause whose pieces have been retired, until the clause is finished or cleared.
-        self._played: dict[int, int] = {}
 
     def sent(self, clause_no: int, samples: int, now_ns: int, *, first: bool) -> None:
         """`samples` of `clause_no` were handed to the carrier. `first`: silence before them was meant."""
@@ -66,27 +64,24 @@ class PlayoutClock:
         return self._free_ns
 
     def marked(self, clause_no: int, now_ns: int) -> None:
-        """The carrier says that all of `clause_no` has been played."""
-        end_ns = 0
-        while self._pieces and self._pieces[0].clause_no <= clause_no:
+        """The carrier says that all of `clause_no` has been played, and with it whatever was sent before."""
+        last = max((at for at, one in enumerate(self._pieces) if one.clause_no == clause_no), default=-1)
+        for _ in range(last):
+            self._pieces.popleft()
+        if last >= 0:
             piece = self._pieces.popleft()
-            end_ns = piece.start_ns + piece.samples * NS_PER_S // self.rate_hz
-            self._played[piece.clause_no] = self._played.get(piece.clause_no, 0) + piece.samples
-        if end_ns:
             # A lag below zero would mean that the carrier plays faster than real time.
-            self._lag_ns = max(0, now_ns - end_ns)
-        self._played = {no: count for no, count in self._played.items() if no > clause_no}
+            self._lag_ns = max(0, now_ns - piece.start_ns - piece.samples * NS_PER_S // self.rate_hz)
 
     def clear(self, now_ns: int) -> tuple[Heard, ...]:
         """The buffer was dropped: how much of each unfinished clause had been heard."""
         cursor_ns = now_ns - self._lag_ns
-        sent: dict[int, int] = dict(self._played)
-        heard: dict[int, int] = dict(self._played)
+        sent: dict[int, int] = {}
+        heard: dict[int, int] = {}
         for piece in self._pieces:
             played = (cursor_ns - piece.start_ns) * self.rate_hz // NS_PER_S
             sent[piece.clause_no] = sent.get(piece.clause_no, 0) + piece.samples
             heard[piece.clause_no] = heard.get(piece.clause_no, 0) + min(max(played, 0), piece.samples)
         self._pieces.clear()
-        self._played.clear()
         self._free_ns = 0
         return tuple(Heard(no, heard[no], sent[no]) for no in sorted(sent))
