@@ -25,6 +25,7 @@ from server.node.embedded import EmbeddedServers
 from server.node.place import EmbeddedError
 from server.store.postgres import Postgres, PostgresUnavailable
 
+LIVE = ("azure", "openai", "groq", "azure-openai", "compatible")
 OPEN_FILES = 65_536
 """What a process asks for, as far as its hard limit goes; the usual soft limit of 1024 is about 200 calls."""
 
@@ -35,14 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="run the server until SIGTERM or SIGINT")
     commands.add_parser("migrate", help="apply schema.sql to the database and end")
-    commands.add_parser("doctor", help="say what is configured and what is wrong, one line each")
-    command = parser.parse_args(argv).command
-    if command == "doctor":
+    doctor_parser = commands.add_parser("doctor", help="say what is configured and what is wrong, one line each")
+    doctor_parser.add_argument("--live", metavar="PROVIDER", choices=LIVE, help=f"reach one of {', '.join(LIVE)}")
+    asked = parser.parse_args(argv)
+    command = asked.command
+    if command == "doctor" and asked.live is None:
         from server.node import doctor
 
         return doctor.run(os.environ)
     try:
         config = Config.from_env(os.environ)
+        if command == "doctor":
+            from server import live_check
+
+            return live_check.run(config, asked.live)
         return _migrate(config) if command == "migrate" else _serve(config)
     except (ConfigError, AgentFileError) as error:
         print(f"talkspurt: {error}", file=sys.stderr)

@@ -23,6 +23,8 @@ from providers.base import ChatModel, Synthesizer, Transcriber
 from providers.fallback_model import FallbackModel, ModelCandidate
 from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
 from providers.groq.chat import GroqModel
+from providers.groq.speech import GroqSynthesizer
+from providers.groq.transcription import GroqTranscriber
 from providers.health import ProviderHealth
 from providers.observer import ProviderObserver, Service
 from providers.offline.dialogue import DIALOGUE, DialogueModel
@@ -32,10 +34,12 @@ from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, Scrip
 from providers.offline.vocabulary import Expected
 from providers.openai.chat import AzureOpenAIModel, CompatibleModel, OpenAIModel
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, GroqOptions, OpenAiOptions
+from providers.openai.speech import OpenAISynthesizer
+from providers.openai.transcription import OpenAITranscriber
 from server.agent.settings import AgentSettings
 from server.call.providers import CallProviders
 from server.call.recogniser import Ear
-from server.config import ProviderConfig
+from server.config import AzureSpeechConfig, ProviderConfig
 from server.errors import ConfigError
 
 _P = TypeVar("_P", Transcriber, ChatModel, Synthesizer)
@@ -48,6 +52,7 @@ NEEDS: Mapping[str, str] = {
     "openai-tts": "OPENAI_API_KEY",
     "groq": "GROQ_API_KEY",
     "groq-stt": "GROQ_API_KEY",
+    "groq-tts": "GROQ_API_KEY",
     "azure-openai": "AZURE_OPENAI_API_KEY",
     "compatible": "COMPATIBLE_BASE_URL",
 }
@@ -84,6 +89,8 @@ class Catalogue:
         self._voices: _Shelf[Synthesizer] = _Shelf("tts", "tts.provider", observer)
         self._add_offline()
         self._add_azure_speech()
+        self._add_openai()
+        self._add_groq()
         self._add_models()
 
     def for_call(self, settings: AgentSettings) -> CallProviders:
@@ -117,6 +124,16 @@ class Catalogue:
         """The voice that needs nobody: fixed texts are spoken by it when their own voice cannot be reached."""
         return self._voices.get("pico")[0]
 
+    def transcriber(self, name: str) -> Transcriber:
+        """Raises ConfigError for one that is not there."""
+        return self._ears.get(name)[0]
+
+    def model(self, name: str) -> ChatModel:
+        return self._models.get(name)[0]
+
+    def synthesizer(self, name: str) -> Synthesizer:
+        return self._voices.get(name)[0]
+
     async def aclose(self) -> None:
         for shelf in (self._ears, self._models, self._voices):
             for provider, _ in shelf.made.values():
@@ -142,28 +159,37 @@ class Catalogue:
         azure = self._config.azure_speech
         if not azure.is_configured:
             return
-        options = AzureSpeechOptions(
-            key=azure.key,
-            region=azure.region,
-            endpoint=azure.endpoint,
-            commit=azure.commit,
-            final_wait_ms=azure.final_wait_ms,
-            polling_ms=azure.polling_ms,
-            text_stream=azure.text_stream,
-            telephone_effect=azure.telephone_effect,
-        )
+        options = azure_options(azure)
         self._ears.makers["azure"] = lambda: AzureTranscriber(options)
         self._voices.makers["azure"] = lambda: AzureSynthesizer(options)
 
+    def _add_openai(self) -> None:
+        openai = self._config.openai
+        if not openai.is_configured:
+            return
+
+        def options(model: str) -> OpenAiOptions:
+            return OpenAiOptions(key=openai.key, base_url=openai.base_url, model=model)
+
+        self._models.makers["openai"] = lambda: OpenAIModel(options(openai.model))
+        self._ears.makers["openai-stt"] = lambda: OpenAITranscriber(options(openai.stt_model))
+        self._voices.makers["openai-tts"] = lambda: OpenAISynthesizer(options(openai.tts_model))
+
+    def _add_groq(self) -> None:
+        groq = self._config.groq
+        if not groq.is_configured:
+            return
+
+        def options(model: str) -> GroqOptions:
+            return GroqOptions(key=groq.key, base_url=groq.base_url, model=model)
+
+        self._models.makers["groq"] = lambda: GroqModel(options(groq.model))
+        self._ears.makers["groq-stt"] = lambda: GroqTranscriber(options(groq.stt_model))
+        self._voices.makers["groq-tts"] = lambda: GroqSynthesizer(options(groq.tts_model))
+
     def _add_models(self) -> None:
         config, models = self._config, self._models.makers
-        openai, groq, azure, other = config.openai, config.groq, config.azure_openai, config.compatible
-        if openai.is_configured:
-            of_openai = OpenAiOptions(key=openai.key, base_url=openai.base_url, model=openai.model)
-            models["openai"] = lambda: OpenAIModel(of_openai)
-        if groq.is_configured:
-            of_groq = GroqOptions(key=groq.key, base_url=groq.base_url, model=groq.model)
-            models["groq"] = lambda: GroqModel(of_groq)
+        azure, other = config.azure_openai, config.compatible
         if azure.is_configured:
             of_azure = AzureOpenAiOptions(
                 key=azure.key,
@@ -176,6 +202,20 @@ class Catalogue:
         if other.is_configured:
             of_other = CompatibleOptions(base_url=other.base_url, model=other.model, key=other.key)
             models["compatible"] = lambda: CompatibleModel(of_other)
+
+
+def azure_options(azure: AzureSpeechConfig) -> AzureSpeechOptions:
+    """What the adapters are told of a configured account."""
+    return AzureSpeechOptions(
+        key=azure.key,
+        region=azure.region,
+        endpoint=azure.endpoint,
+        commit=azure.commit,
+        final_wait_ms=azure.final_wait_ms,
+        polling_ms=azure.polling_ms,
+        text_stream=azure.text_stream,
+        telephone_effect=azure.telephone_effect,
+    )
 
 
 def _setting(service: str, at: int) -> str:

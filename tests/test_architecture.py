@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.node": EDGE,
     "server.app": {"audio_native", "providers", "server"},
     "server.catalogue": {"providers", "server"},
+    "server.live_check": {"providers", "server"},
     "server.__main__": {"server"},
     "bench": set(),
     "bench.micro": {"audio_native", "server.wire.grammar"},

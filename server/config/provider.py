@@ -24,7 +24,7 @@ VARIABLES: tuple[str, ...] = (
     "AZURE_SPEECH_FINAL_WAIT_MS", "AZURE_SPEECH_POLLING_MS", "AZURE_SPEECH_TEXT_STREAM",
     "AZURE_SPEECH_TELEPHONE_EFFECT",
     "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_STT_MODEL", "OPENAI_TTS_MODEL",
-    "GROQ_API_KEY", "GROQ_BASE_URL", "GROQ_MODEL", "GROQ_STT_MODEL",
+    "GROQ_API_KEY", "GROQ_BASE_URL", "GROQ_MODEL", "GROQ_STT_MODEL", "GROQ_TTS_MODEL",
     "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_VERSION", "AZURE_OPENAI_DEPLOYMENT",
     "AZURE_OPENAI_SURFACE",
     "COMPATIBLE_BASE_URL", "COMPATIBLE_API_KEY", "COMPATIBLE_MODEL",
@@ -106,12 +106,13 @@ class OpenAiConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroqConfig:
-    """Model "groq", transcriber "groq-stt"."""
+    """Model "groq", transcriber "groq-stt", synthesizer "groq-tts"."""
 
     key: str = field(default="", repr=False)
     base_url: str = "https://api.groq.com"
     model: str = "openai/gpt-oss-20b"
     stt_model: str = "whisper-large-v3-turbo"
+    tts_model: str = "canopylabs/orpheus-v1-english"
 
     def __post_init__(self) -> None:
         _check_key("GROQ_API_KEY", self.key)
@@ -128,6 +129,7 @@ class GroqConfig:
             "base_url": ("GROQ_BASE_URL", base_url),
             "model": ("GROQ_MODEL", text),
             "stt_model": ("GROQ_STT_MODEL", text),
+            "tts_model": ("GROQ_TTS_MODEL", text),
         }
         return cls(**read(env, fields))
 
