@@ -27,6 +27,7 @@ class FaultPlan:
     swallow_marks: bool = False
     drop_rate: float = 0.0
     duplicate_rate: float = 0.0
+    swap_rate: float = 0.0
     seed: int = 1
 
 
@@ -53,13 +54,17 @@ class FaultyPath:
     def pass_on(self, chunk: int, message: bytes) -> list[bytes]:
         """What reaches the server now that `message` was sent."""
         out = self._lose_and_double(chunk, message)
-        if chunk in self._plan.swap and out:
+        if out and self._swapped is None and self._wants_swap(chunk):
             self._swapped = out.pop()
             self.swapped += 1
         elif self._swapped is not None:
             out.append(self._swapped)
             self._swapped = None
         return self._stall(chunk, out)
+
+    def _wants_swap(self, chunk: int) -> bool:
+        plan = self._plan
+        return chunk in plan.swap or bool(plan.swap_rate and self._dice.random() < plan.swap_rate)
 
     def _lose_and_double(self, chunk: int, message: bytes) -> list[bytes]:
         plan = self._plan

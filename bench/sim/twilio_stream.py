@@ -92,22 +92,8 @@ class MediaStream(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._send({"event": "connected", "protocol": "Call", "version": "1.0.0"})
-        self._send(
-            {
-                "event": "start",
-                "sequenceNumber": self._next(),
-                "start": {
-                    "accountSid": self._account_sid,
-                    "streamSid": self.facts.stream_sid,
-                    "callSid": self.facts.call_sid,
-                    "tracks": ["inbound"],
-                    "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                    "customParameters": self._stream.parameters,
-                },
-                "streamSid": self.facts.stream_sid,
-            }
-        )
+        for message in self._opening():
+            self._send(message)
         self.facts.opened_ns = self._clock()
         self.party.on_start(self, self.facts.opened_ns)
 
@@ -160,10 +146,7 @@ class MediaStream(WSListener):
             self.heard.append(heard or SILENCE)
         self._chunk += 1
         self._sequence += 1
-        message = (
-            f'{{"event":"media","sequenceNumber":"{self._sequence}","media":{{"track":"inbound","chunk":"{self._chunk}",'
-            f'"timestamp":"{self._chunk * FRAME_MS}","payload":"{payload}"}},"streamSid":"{self.facts.stream_sid}"}}'
-        ).encode()
+        message = self._media_message(payload)
         if self.path is None:
             self.facts.frames_out += 1
             self._put(message, now_ns)
@@ -172,14 +155,7 @@ class MediaStream(WSListener):
         self._return_marks(self.playout.marks_passed(self._position(now_ns)))
 
     def send_dtmf(self, digit: str) -> None:
-        self._send(
-            {
-                "event": "dtmf",
-                "streamSid": self.facts.stream_sid,
-                "sequenceNumber": self._next(),
-                "dtmf": {"track": "inbound_track", "digit": digit},
-            }
-        )
+        self._send(self._dtmf_message(digit))
 
     def end_utterance(self) -> None:
         self.playout.end_utterance()
@@ -189,14 +165,7 @@ class MediaStream(WSListener):
         transport = self._transport
         if transport is None or self._stopping:
             return
-        self._send(
-            {
-                "event": "stop",
-                "sequenceNumber": self._next(),
-                "stop": {"accountSid": self._account_sid, "callSid": self.facts.call_sid},
-                "streamSid": self.facts.stream_sid,
-            }
-        )
+        self._send(self._stop_message())
         if self.way is not None:
             self.way.deliver_all()
         self._stopping = True
@@ -206,6 +175,61 @@ class MediaStream(WSListener):
         """Drop the TCP connection without a word."""
         if self._transport is not None:
             self._transport.underlying_transport.abort()
+
+    # ── Twilio's words ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _opening(self) -> list[dict[str, Any]]:
+        return [
+            {"event": "connected", "protocol": "Call", "version": "1.0.0"},
+            {
+                "event": "start",
+                "sequenceNumber": self._next(),
+                "start": {
+                    "accountSid": self._account_sid,
+                    "streamSid": self.facts.stream_sid,
+                    "callSid": self.facts.call_sid,
+                    "tracks": ["inbound"],
+                    "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+                    "customParameters": self._stream.parameters,
+                },
+                "streamSid": self.facts.stream_sid,
+            },
+        ]
+
+    def _media_message(self, payload: str) -> bytes:
+        """The frame `_chunk`; `payload` is base64 of 160 mu-law codes."""
+        return (
+            f'{{"event":"media","sequenceNumber":"{self._sequence}","media":{{"track":"inbound","chunk":"{self._chunk}",'
+            f'"timestamp":"{self._chunk * FRAME_MS}","payload":"{payload}"}},"streamSid":"{self.facts.stream_sid}"}}'
+        ).encode()
+
+    def _dtmf_message(self, digit: str) -> dict[str, Any]:
+        return {
+            "event": "dtmf",
+            "streamSid": self.facts.stream_sid,
+            "sequenceNumber": self._next(),
+            "dtmf": {"track": "inbound_track", "digit": digit},
+        }
+
+    def _mark_message(self, name: str) -> dict[str, Any]:
+        return {
+            "event": "mark",
+            "sequenceNumber": self._next(),
+            "streamSid": self.facts.stream_sid,
+            "mark": {"name": name},
+        }
+
+    def _stop_message(self) -> dict[str, Any]:
+        return {
+            "event": "stop",
+            "sequenceNumber": self._next(),
+            "stop": {"accountSid": self._account_sid, "callSid": self.facts.call_sid},
+            "streamSid": self.facts.stream_sid,
+        }
+
+    def _to_pcmu(self, payload: bytes) -> tuple[bytes, str]:
+        """What the server sent as mu-law codes, and what is wrong with it; the line's own codec is mu-law."""
+        return payload, ""
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,6 +271,10 @@ class MediaStream(WSListener):
         except (binascii.Error, ValueError):
             self._bad(INVALID_MESSAGE, "media.payload is not base64")
             return
+        pcmu, fault = self._to_pcmu(pcmu)
+        if fault:
+            self._bad(INVALID_MESSAGE, fault)
+            return
         self.facts.frames_in += (len(pcmu) + 159) // 160
         self.playout.media(pcmu, self._position(now_ns))
         self.party.on_media(pcmu, now_ns)
@@ -275,14 +303,7 @@ class MediaStream(WSListener):
         if self.path is not None and self.path.swallows_marks:
             return
         for name in names:
-            self._send(
-                {
-                    "event": "mark",
-                    "sequenceNumber": self._next(),
-                    "streamSid": self.facts.stream_sid,
-                    "mark": {"name": name},
-                }
-            )
+            self._send(self._mark_message(name))
 
     def _bad(self, code: int, text: str) -> None:
         self.facts.bad_messages += 1
