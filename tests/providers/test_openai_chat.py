@@ -6,10 +6,12 @@ import asyncio
 import random
 import time
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.sim.openai import Answer, FixtureBrain, RateMeter, Style, ToolUse
+from bench.sim.openai import Answer, FixtureBrain, OpenAiSim, RateMeter, Style, ToolUse
 from providers.base import ChatDone, ChatRequest, Message, TextDelta, ToolCall, ToolSpec
 from providers.deadline import with_deadlines
 from providers.errors import (
@@ -19,10 +21,26 @@ from providers.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.groq.chat import GroqModel
 from providers.openai.answer import MAX_ANSWER_CHARS
-from providers.openai.options import LinkOptions
+from providers.openai.chat import ChatCore, CompatibleModel, OpenAIModel
+from providers.openai.lane import tls_context
+from providers.openai.options import CompatibleOptions, GroqOptions, LinkOptions, OpenAiOptions
 from tests.providers import conformance as suite
-from tests.providers.openai_service import ADAPTERS, FLAVOURS, KEY, QUICK, Flavour, ask, model, run, service
+from tests.providers.openai_service import (
+    ADAPTERS,
+    FLAVOURS,
+    KEY,
+    QUICK,
+    Flavour,
+    ask,
+    model,
+    run,
+    service,
+    tls_in_front,
+)
+from tests.support.certificate import write_certificate
+from tests.support.third_party import aimock, aimock_path
 
 ALL = pytest.mark.parametrize("name", ADAPTERS)
 TEXT = "Wir öffnen um neun – ¡perfecto! 😀 Das Übliche kostet 90 €."
@@ -430,6 +448,44 @@ def test_a_turn_after_a_cancelled_one_finds_a_connection(name: str) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("name", ["openai", "groq"])
+def test_over_tls_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled within a frame, another connection ready; a certificate that nobody vouches for is refused."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    write_certificate(cert, key, serial=1)
+
+    async def main() -> None:
+        async with OpenAiSim(FLAVOURS[name], brain=BRAIN) as sim, tls_in_front(sim.port, cert, key) as port:
+            base = f"https://localhost:{port}" + ("/v1" if name == "openai" else "")
+            link = LinkOptions(spares=1)
+            options = {"key": KEY, "base_url": base, "link": link}
+            adapter = GroqModel(GroqOptions(**options)) if name == "groq" else OpenAIModel(OpenAiOptions(**options))
+            monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+            tls_context.cache_clear()
+            _, error = await suite.fails(adapter, ask("hello"), ProviderUnavailable)
+            assert "certificate" in str(error).lower()
+            await adapter.aclose()
+            monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+            tls_context.cache_clear()
+            adapter = GroqModel(GroqOptions(**options)) if name == "groq" else OpenAIModel(OpenAiOptions(**options))
+            adapter.attach_nowait()
+            await until_warm(adapter, 1)
+            stream = adapter.stream(ask("long"))
+            await anext(stream)
+            began_s = time.perf_counter()
+            await stream.aclose()
+            assert time.perf_counter() - began_s < suite.FRAME_S
+            await until_warm(adapter, 1)
+            assert text_of(await answer(adapter, ask("hello"))) == TEXT
+            assert [one.route for one in sim.log.of()] == ["models", "chat", "models", "chat"]
+            await adapter.aclose()
+
+    try:
+        run(main)
+    finally:
+        tls_context.cache_clear()
+
+
 def test_spares_are_bounded_and_a_service_that_is_down_is_left_alone() -> None:
     async def main() -> None:
         async with service("openai", link=LinkOptions(spares=2), brain=BRAIN) as (sim, adapter):
@@ -487,5 +543,44 @@ def test_a_closed_adapter_says_so() -> None:
             await adapter.aclose()
             await adapter.aclose()
             await suite.fails(adapter, ask("hello"), ProviderUnavailable)
+
+    run(main)
+
+
+# ── somebody else's server ────────────────────────────────────────────────────────────────────────────────────
+
+AIMOCK: list[dict[str, Any]] = [
+    {"match": {"userMessage": "hello"}, "response": {"content": TEXT}},
+    {"match": {"userMessage": "book"}, "response": {"toolCalls": [
+        {"name": "find", "arguments": '{"day":"jueves"}'}, {"name": "slots", "arguments": "{}"},
+    ]}},
+    {"match": {"userMessage": "busy"}, "response": {"error": {"message": "slow", "type": "rate_limit_error"},
+                                                     "status": 429}},
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_aimock_is_understood_as_the_simulator_is(tmp_path: Path) -> None:
+    program = aimock_path()
+
+    async def main() -> None:
+        async with aimock(program, tmp_path, AIMOCK) as peer:
+            models: list[ChatCore] = [
+                OpenAIModel(OpenAiOptions(key=KEY, base_url=f"{peer.url}/v1", model="gpt-4o-mini")),
+                GroqModel(GroqOptions(key=KEY, base_url=peer.url)),
+                CompatibleModel(CompatibleOptions(base_url=f"{peer.url}/v1", model="gpt-4o-mini")),
+            ]
+            for one in models:
+                one.attach_nowait()
+                events = await answer(one, ask("hello"))
+                done = events[-1]
+                assert text_of(events) == TEXT and len(events) > 5
+                assert isinstance(done, ChatDone) and done.reason == "stop" and done.completion_tokens > 0
+                find, slots, done = await answer(one, ask("book", tools=TOOLS))
+                assert isinstance(find, ToolCall) and (find.name, find.arguments) == ("find", '{"day":"jueves"}')
+                assert isinstance(slots, ToolCall) and (slots.name, slots.arguments) == ("slots", "{}")
+                assert isinstance(done, ChatDone) and done.reason == "tool_calls"
+                await suite.fails(one, ask("busy"), ProviderRejected, status=429, retryable=True)
+                await suite.cancels_within_a_frame(one, ask("hello"))
 
     run(main)

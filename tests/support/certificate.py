@@ -24,6 +24,7 @@ def write_certificate(cert_file: Path, key_file: Path, serial: int) -> None:
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
     cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
