@@ -31,8 +31,11 @@ lint: build
 test: lint
 	$(BIN)/python -m pytest
 
+# PROVIDERS=sim: the same calls through Azure, Groq and OpenAI by their SDKs, played by simulators.
+PROVIDERS ?= offline
+
 demo: build
-	$(BIN)/python -m bench demo
+	$(BIN)/python -m bench demo --providers $(PROVIDERS)
 
 bench: build
 	$(BIN)/python -m bench micro

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvloop
 
+from bench.demo import cloud
 from bench.demo.flite import find_flite
 from bench.demo.judge import CallVerdict, judge_call
 from bench.demo.recording import find_source
@@ -22,6 +24,8 @@ from bench.demo.talk import STAGES, Talk, TalkReader
 from bench.load.figure import percentile, table
 from bench.load.server_process import PUBLIC_URL, ROOT, ServerFailed, ServerProcess
 from bench.sim.caller import ScriptedCaller
+from bench.sim.process import ProviderProcesses, SimFailed
+from bench.sim.profile import PROFILES
 from bench.sim.sound import write_stereo
 from bench.sim.twilio import Account, Exchange
 
@@ -47,7 +51,7 @@ class Demo:
         self.talks: list[Talk] = []
         self.callers: list[ScriptedCaller] = []
 
-    async def place(self, planned: PlannedCall, number: str) -> CallVerdict:
+    async def place(self, planned: PlannedCall, number: str, to: str = TO_NUMBER) -> CallVerdict:
         """Place one call, print it as it happens, write its sound, judge it."""
         print(f"\n── {planned.name}: {planned.title}")
         for source in planned.sources:
@@ -58,7 +62,7 @@ class Demo:
         self._reader.begin()
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(self._follow())
-            call = await self._exchange.call(caller, from_=number, to=TO_NUMBER, record=True)
+            call = await self._exchange.call(caller, from_=number, to=to, record=True)
             await self._wait_last_lines()
             follower.cancel()
         talk = self._reader.talk
@@ -91,8 +95,10 @@ class Demo:
             pass
 
 
-async def run(calls: list[PlannedCall], out: Path) -> tuple[list[CallVerdict], Demo]:
-    """Start the server and place all calls. Raises ServerFailed when it does not come up."""
+async def run(
+    calls: list[tuple[PlannedCall, str]], out: Path, providers: Mapping[str, str] | None = None
+) -> tuple[list[CallVerdict], Demo]:
+    """Start the server and place all calls, each to its number. Raises ServerFailed when it does not come up."""
     account = Account()
     async with Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange:
         env = {
@@ -100,14 +106,23 @@ async def run(calls: list[PlannedCall], out: Path) -> tuple[list[CallVerdict], D
             "TWILIO_ACCOUNT_SID": account.account_sid,
             "TWILIO_AUTH_TOKEN": account.auth_token,
             "TWILIO_API_URL": exchange.rest_url,
+            **(providers or {}),
         }
         async with ServerProcess(env, log=out / "server.log") as server:
             exchange.local_url = server.url
             demo = Demo(server, exchange, out)
-            verdicts = [await demo.place(call, f"+1555100{at:04d}") for at, call in enumerate(calls)]
+            verdicts = [await demo.place(call, f"+1555100{at:04d}", to) for at, (call, to) in enumerate(calls)]
             if not server.is_running:
                 raise ServerFailed(f"the server exited with {server.returncode}:\n{server.log_tail()}")
     return verdicts, demo
+
+
+async def run_simulated(calls: list[PlannedCall], out: Path, profile: str) -> tuple[list[CallVerdict], Demo]:
+    """The same with the provider simulators beside the server. Raises SimFailed when one does not come up."""
+    book = cloud.write_book(calls, out / "book.json")
+    async with ProviderProcesses(book=book, profile=profile) as sims:
+        env = {**sims.env, "AGENTS_DIR": str(cloud.write_agents(out / "agents"))}
+        return await run(cloud.for_each_model(calls), out, env)
 
 
 def latency_table(talks: list[Talk], callers: list[ScriptedCaller]) -> str:
@@ -158,6 +173,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--heldout", action="store_true", help="callers with other words, unused in development")
     parser.add_argument("--calls", type=Path, default=HELDOUT, help="the file of the held-out callers")
+    parser.add_argument(
+        "--providers", choices=("offline", "sim"), default="offline",
+        help="sim: Azure, Groq and OpenAI by their SDKs, played by simulators",
+    )  # fmt: skip
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="azure-groq", help="delays of the simulators")
     parser.add_argument("--only", help="the name of one call")
     parser.add_argument("--out", type=Path, default=OUT, help="where the recordings go (var/demo)")
     asked = parser.parse_args(argv)
@@ -178,8 +198,11 @@ def main(argv: list[str]) -> int:
         return 2
     asked.out.mkdir(parents=True, exist_ok=True)
     try:
-        verdicts, demo = uvloop.run(run(calls, asked.out))
-    except ServerFailed as error:
+        if asked.providers == "sim":
+            verdicts, demo = uvloop.run(run_simulated(calls, asked.out, asked.profile))
+        else:
+            verdicts, demo = uvloop.run(run([(call, TO_NUMBER) for call in calls], asked.out))
+    except (ServerFailed, SimFailed) as error:
         print(error, file=sys.stderr)
         return 2
     return summarise(verdicts, demo, heldout=asked.heldout)
