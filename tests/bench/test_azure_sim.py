@@ -249,13 +249,13 @@ def test_a_final_takes_as_long_as_the_profile_says(book: Clipbook) -> None:
 
 
 def test_a_cut_loses_and_doubles_nothing(plain: AzureSim) -> None:
-    for after_ms in (0, 150, 700, 1500, 1900, 2500, 3500, 4400):
+    for after_ms in (0, 150, 1500, 2500, 4400):
         plain.faults.add(Fault(kind="cut", on="stt", after_ms=after_ms))
         heard = recognise_all(plain, SOUND, config=config_of(plain))
         assert [one.text for one in heard.finals if one.text] == SAID, after_ms
         cut, again = list(plain.stt_turns)[-2:]
         assert (cut.ended, cut.fault, again.ended) == ("fault", "cut", "done")
-    assert plain.faults.injected == {"cut": 8}
+    assert plain.faults.injected == {"cut": 5}
 
 
 def test_after_a_final_only_what_follows_is_sent_again(plain: AzureSim) -> None:

@@ -76,7 +76,7 @@ def test_riff_is_asked_for_raw_and_gets_its_header_from_the_sdk(sim: AzureSim) -
 
 def test_words_and_marks_come_with_their_times(mouth: Mouth) -> None:
     spoken = mouth.speak(ssml(f"{TEXT}<bookmark mark='end'/>"))
-    wait_for(lambda: spoken.marks)
+    wait_for(lambda: spoken.marks and len(spoken.words) == 10)  # they come on a thread of their own, after the audio
     words = [one for one in spoken.words if one.boundary_type == sdk.SpeechSynthesisBoundaryType.Word]
     assert [one.text for one in words] == TEXT.replace(",", "").replace("?", "").split()
     offsets = [one.audio_offset for one in words]
