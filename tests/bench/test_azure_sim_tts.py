@@ -238,6 +238,9 @@ def test_the_list_of_voices(sim: AzureSim) -> None:
     jenny = next(one for one in listed if one["ShortName"] == VOICE)
     assert "cheerful" in jenny["StyleList"] and (jenny["Gender"], jenny["SampleRateHertz"]) == ("Female", "24000")
     assert {one["Status"] for one in listed} == {"GA", "Preview"}
+    with Mouth(speech_config(sim)) as mouth:
+        german = mouth.synthesizer.get_voices_async("de-DE").get()
+    assert {one.short_name for one in german.voices} == {name for name in VOICES if name.startswith("de-DE")}
     sim.faults.add(Fault(kind="http", on="voices", status=429, retry_after="2"))
     refused = httpx.get(url, headers=key)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
