@@ -138,6 +138,12 @@ class Assembly:
         self._current.token = token
         self._current.end = self._timeline.position
 
+    def expect(self, number: int, token: int) -> None:
+        """The committed utterance was committed once more: its last phrase will hold `token`."""
+        one = self._utterances.get(number)
+        if one is not None and one.state == "committed":
+            one.token = token
+
     def resume(self, number: int) -> bool:
         """Open again; False when `number` is not the last utterance."""
         now = self._current

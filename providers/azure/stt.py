@@ -338,6 +338,10 @@ class AzureTranscriptStream:
                 self._commits.unanswered += 1
                 self._feed_silence()
             if not self._assembly.text(utterance_no) and extra_ms > 0:
+                if not token:
+                    # The SDK refuses commits that come too soon after another; now it takes it.
+                    token = self._commit()
+                    self._assembly.expect(utterance_no, token)
                 self._awaiting[utterance_no] = self._loop.call_later(
                     extra_ms / 1000, self._on_late, utterance_no, token, True
                 )
