@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 
 from providers.azure.options import AzureSpeechOptions
 from providers.azure.sdk_native import builders
@@ -24,6 +25,8 @@ from providers.sdk_thread import SdkBridge
 
 # After a line was lost or could not be made: a service that is down is not asked in a loop.
 REPAIR_PAUSE_S = 2.0
+# A connection that is refused says so only to who speaks on it: a line that does not connect in this time is given up.
+CONNECT_S = 5.0
 # Beyond one for each call, for the lines that are being stopped: one, and one more for every eight calls.
 SPARE_SHARE = 8
 
@@ -57,6 +60,11 @@ class LinePool:
     def idle(self) -> int:
         return len(self._idle)
 
+    @property
+    def ready(self) -> int:
+        """Idle lines whose socket is open."""
+        return sum(1 for one in self._idle if one.is_connected)
+
     def attach_nowait(self) -> None:
         self._attached += 1
         self._fill()
@@ -71,8 +79,8 @@ class LinePool:
         if self._is_closed:
             raise ProviderUnavailable("closed", provider=self._provider)
         self._key = key
+        # One that still connects would open a second socket when it is spoken on.
         line = next((one for one in reversed(self._idle) if one.key == key and one.is_connected), None)
-        line = line or next((one for one in self._idle if one.key == key), None)
         if line is not None:
             self._idle.remove(line)
             self.warm += 1
@@ -81,7 +89,7 @@ class LinePool:
         self.cold += 1
         self._in_use += 1
         try:
-            line = await self._build(key)
+            line = await self._build(key, connect=False)
         finally:
             self._in_use -= line is None
         return line
@@ -137,7 +145,7 @@ class LinePool:
 
     async def _add(self) -> None:
         try:
-            line = await self._build(self._key)
+            line = await self._build(self._key, connect=True)
         except ProviderError:
             self._repair_later()
             return
@@ -145,14 +153,14 @@ class LinePool:
             self._building -= 1
         self._keep(line)
 
-    async def _build(self, key: LineKey) -> SdkLine:
+    async def _build(self, key: LineKey, *, connect: bool) -> SdkLine:
         loop = asyncio.get_running_loop()
         if self._bridge is None or self._loop is not loop:
             self._loop, self._bridge = loop, SdkBridge(loop)
         token = await self._tokens.get()
-        building = loop.run_in_executor(
-            builders(), SdkLine, self._options, token, key, self._bridge, self._provider, loop.time()
-        )
+        make = partial(SdkLine, self._options, token, key, self._bridge, self._provider,
+                       since_s=loop.time(), connect=connect)  # fmt: skip
+        building = loop.run_in_executor(builders(), make)
         try:
             line = await asyncio.shield(building)
         except asyncio.CancelledError:
@@ -188,16 +196,21 @@ class LinePool:
 
     def _retire_later(self) -> None:
         loop = asyncio.get_running_loop()
-        oldest_s = min(one.since_s for one in self._idle)
-        self._retiring = loop.call_at(oldest_s + self._options.warm_s, self._retire)
+        self._retiring = loop.call_at(min(self._good_until_s(one) for one in self._idle), self._retire)
+
+    def _good_until_s(self, line: SdkLine) -> float:
+        warm_s = self._options.warm_s
+        return line.since_s + (warm_s if line.is_connected else min(warm_s, CONNECT_S))
 
     def _retire(self) -> None:
-        """Replace what has idled too long; the order of `_idle` is not that of age."""
+        """Replace what has idled too long, or did not connect; the order of `_idle` is not that of age."""
         self._retiring = None
         now_s = asyncio.get_running_loop().time()
-        for line in [one for one in self._idle if now_s - one.since_s >= self._options.warm_s]:
+        for line in [one for one in self._idle if now_s >= self._good_until_s(one)]:
             self._idle.remove(line)
             line.release_nowait()
+            if not line.is_connected:
+                self._repair_later()
         self._fill()
         if self._idle:
             self._retire_later()

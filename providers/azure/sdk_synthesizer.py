@@ -86,9 +86,19 @@ class SdkLine:
                  "is_connected", "is_lost", "key", "late_events", "since_s")  # fmt: skip
 
     def __init__(
-        self, options: AzureSpeechOptions, token: str, key: LineKey, bridge: SdkBridge, provider: str, since_s: float
+        self,
+        options: AzureSpeechOptions,
+        token: str,
+        key: LineKey,
+        bridge: SdkBridge,
+        provider: str,
+        *,
+        since_s: float,
+        connect: bool,
     ) -> None:
-        """Thread: a builder. Create it and begin to connect. Raises RuntimeError, ValueError: the SDK refuses."""
+        """Thread: a builder. Create it and, for later use, begin to connect; a line that is spoken on at once
+        connects by itself, and would have two sockets. Raises RuntimeError, ValueError: the SDK refuses.
+        """
         self.key = key
         self.since_s = since_s
         self.is_connected = False
@@ -105,7 +115,8 @@ class SdkLine:
         signals = self._connect(connection, provider)
         self._native = Native([config, connection, self._synthesizer], signals, lambda: None)
         try:
-            connection.open(True)
+            if connect:
+                connection.open(True)
         except RuntimeError:
             self.release_nowait()
             raise
