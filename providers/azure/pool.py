@@ -16,7 +16,7 @@ from collections import deque
 from functools import partial
 
 from providers.azure.options import AzureSpeechOptions
-from providers.azure.sdk_native import builders
+from providers.azure.sdk_native import build
 from providers.azure.sdk_synthesizer import LineKey, SdkLine
 from providers.azure.token import TokenSource
 from providers.base import PCMU_8K
@@ -160,12 +160,8 @@ class LinePool:
         token = await self._tokens.get()
         make = partial(SdkLine, self._options, token, key, self._bridge, self._provider,
                        since_s=loop.time(), connect=connect)  # fmt: skip
-        building = loop.run_in_executor(builders(), make)
         try:
-            line = await asyncio.shield(building)
-        except asyncio.CancelledError:
-            building.add_done_callback(_release_built)
-            raise
+            line = await build(make)
         except (RuntimeError, ValueError) as error:
             raise ProviderRejected(f"the SDK refused: {error!r:.200}", status=400, provider=self._provider) from error
         self.built += 1
@@ -214,8 +210,3 @@ class LinePool:
         self._fill()
         if self._idle:
             self._retire_later()
-
-
-def _release_built(building: asyncio.Future[SdkLine]) -> None:
-    if not building.cancelled() and building.exception() is None:
-        building.result().release_nowait()

@@ -7,17 +7,19 @@ ends aborts the process, so every one is known here until it is gone, and `shutd
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 import azure.cognitiveservices.speech as speech
 
 from providers.azure.options import AzureSpeechOptions
 
+BUILDERS = "azure-build"
 BUILD_THREADS = 4
 # A silent server holds a thread for a second: an outage ends many calls at once.
 CLOSE_THREADS = 8
@@ -125,9 +127,30 @@ def _pool(name: str, threads: int) -> ThreadPoolExecutor:
         return _pools[name]
 
 
-def builders() -> ThreadPoolExecutor:
-    """Threads that create native objects."""
-    return _pool("azure-build", BUILD_THREADS)
+class Releasable(Protocol):
+    def release_nowait(self) -> None: ...
+
+
+M = TypeVar("M", bound=Releasable)
+
+
+async def build(make: Callable[[], M]) -> M:
+    """Create native objects in a thread; what comes too late for a cancelled caller is put away there."""
+    building = _builders().submit(make)
+    try:
+        return await asyncio.shield(asyncio.wrap_future(building))
+    except asyncio.CancelledError:
+        building.add_done_callback(_release_built)
+        raise
+
+
+def _release_built(building: Future[M]) -> None:
+    if not building.cancelled() and building.exception() is None:
+        building.result().release_nowait()
+
+
+def _builders() -> ThreadPoolExecutor:
+    return _pool(BUILDERS, BUILD_THREADS)
 
 
 def _closers() -> ThreadPoolExecutor:
@@ -145,17 +168,25 @@ def shutdown(limit_s: float = SHUTDOWN_S) -> None:
 
     The next use starts the threads anew.
     """
+    end_s = time.monotonic() + limit_s
     with _lock:
-        left, pools = list(_alive), list(_pools.values())
+        pools = dict(_pools)
         _pools.clear()
+    # What is being built joins those that are alive; only then is the list complete.
+    _join([pool.shutdown for name, pool in pools.items() if name == BUILDERS], end_s)
+    with _lock:
+        left = list(_alive)
     for one in left:
         one.quiet()
-    work = [threading.Thread(target=one.release, name="azure-shutdown", daemon=True) for one in left]
-    work += [threading.Thread(target=pool.shutdown, name="azure-shutdown", daemon=True) for pool in pools]
-    end_s = time.monotonic() + limit_s
-    for thread in work:
+    _join([one.release for one in left] + [pool.shutdown for name, pool in pools.items() if name != BUILDERS], end_s)
+
+
+def _join(works: list[Callable[[], None]], end_s: float) -> None:
+    """Do all of it at once, in threads that nobody waits for after `end_s`."""
+    threads = [threading.Thread(target=work, name="azure-shutdown", daemon=True) for work in works]
+    for thread in threads:
         thread.start()
-    for thread in work:
+    for thread in threads:
         thread.join(max(0.0, end_s - time.monotonic()))
 
 

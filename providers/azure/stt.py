@@ -14,11 +14,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakSet
 
 from providers.azure.assembly import Assembly, Counters, Hypothesis, Phrase
 from providers.azure.options import AzureSpeechOptions
-from providers.azure.sdk_native import builders
+from providers.azure.sdk_native import build
 from providers.azure.sdk_recognizer import FORMATS, Connected, RecognizerEvent, SdkRecognizer, Stopped
 from providers.azure.token import USE_S, TokenSource
 from providers.base import AudioFormat, Final, Interim, TranscriberConfig, TranscriptEvent, TranscriptStream
@@ -170,14 +171,9 @@ class AzureTranscriptStream:
 
     async def start(self, token: str) -> None:
         """Build and connect. Raises ProviderError."""
-        building = self._loop.run_in_executor(
-            builders(), SdkRecognizer.start, self._options, token, self._config, self._channel, self._name
-        )
+        make = partial(SdkRecognizer.start, self._options, token, self._config, self._channel, self._name)
         try:
-            self._recognizer = await asyncio.shield(building)
-        except asyncio.CancelledError:
-            building.add_done_callback(_release_built)
-            raise
+            self._recognizer = await build(make)
         except (RuntimeError, ValueError) as error:
             raise ProviderRejected(f"the SDK refused: {_first_line(error)}", status=400, provider=self._name) from error
         await self._ready
@@ -401,11 +397,6 @@ class AzureTranscriptStream:
         if self._recognizer is not None:
             self._recognizer.release_nowait()
             self._recognizer = None
-
-
-def _release_built(building: asyncio.Future[SdkRecognizer]) -> None:
-    if not building.cancelled() and building.exception() is None:
-        building.result().release_nowait()
 
 
 def _first_line(error: Exception) -> str:

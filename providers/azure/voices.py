@@ -133,16 +133,21 @@ class AzureVoices:
     def _parse(self, body: bytes) -> tuple[Voice, ...]:
         try:
             rows = orjson.loads(body)
+            if not isinstance(rows, list):
+                raise TypeError(f"expected a list, got {type(rows).__name__}")
             return tuple(_voice(row) for row in rows)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProviderProtocolError(f"voices: not the list expected: {error!r}", provider=self.name) from error
 
 
 def _voice(row: dict[str, Any]) -> Voice:
+    name, locale = row["ShortName"], row["Locale"]
+    if not (isinstance(name, str) and isinstance(locale, str)):
+        raise TypeError(f"expected names, got {name!r}, {locale!r}")
     return Voice(
-        name=row["ShortName"],
-        display_name=row.get("DisplayName", row["ShortName"]),
-        locale=row["Locale"],
+        name=name,
+        display_name=row.get("DisplayName", name),
+        locale=locale,
         gender=row.get("Gender", ""),
         styles=tuple(row.get("StyleList") or ()),
         roles=tuple(row.get("RolePlayList") or ()),
