@@ -1,0 +1,137 @@
+"""One call through Azure, Groq and OpenAI by their SDKs, while one provider after the other dies in mid-call.
+
+The server is a process and so are the simulators; each fault is ordered when the caller begins the turn that it is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bench.demo import cloud
+from bench.demo.script import PlannedCall
+from bench.load.server_process import PUBLIC_URL, ServerProcess
+from bench.sim.caller import Say, ScriptedCaller
+from bench.sim.process import ProviderProcesses
+from bench.sim.twilio import Account, Exchange
+from bench.sim.voice import pico_clip
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
+
+NUMBER = "+15550100"
+DEAD_AIR_MS = 5000
+AROUND_MS = 500  # pre-roll and hangover that are sent with an utterance
+ERROR_WORDS = re.compile(r"error|exception|traceback|status|timeout|refused|reset|http|\b[45]\d\d\b", re.I)
+HEARING = "azure hearing breaks off"
+# What a turn asks, a word of the right answer, and the fault that strikes while it is answered.
+TURNS: list[tuple[str, str, str]] = [
+    ("Hello, can you tell me when you are open?", "nine", ""),
+    ("Sorry, how much is a cleaning?", "90", "groq refuses"),
+    ("Where can I find you?", "Mill Street", "groq breaks off"),
+    ("How much is a filling?", "140", "azure speech breaks off"),
+    ("Is there somewhere to park?", "Dock Lane", HEARING),
+    ("When are you open on Saturday?", "ten", "groq is gone"),
+]
+
+
+async def order(sims: ProviderProcesses, fault: str) -> None:
+    match fault:
+        case "groq refuses":
+            await sims.fault_chat("groq", kind="overloaded")
+        case "groq breaks off":
+            await sims.fault_chat("groq", kind="stream_reset", after_tokens=6)
+        case "azure speech breaks off":
+            await sims.fault_azure(kind="cut", on="tts", after_ms=300)
+        case "groq is gone":
+            await sims.fault_chat("groq", kind="close", times=None)
+
+
+async def follow(caller: ScriptedCaller, sims: ProviderProcesses, failed: list[str]) -> None:
+    """Order the fault of each turn as the caller begins to speak."""
+    for at, (_, _, fault) in enumerate(TURNS):
+        while len(caller.records) <= at:
+            await asyncio.sleep(0.02)
+        if fault and fault != HEARING:
+            await order(sims, fault)
+        if fault:
+            failed.append(fault)
+
+
+Body = Callable[[ServerProcess, Exchange, ProviderProcesses], Awaitable[None]]
+
+
+def serve(tmp_path: Path, calls: list[PlannedCall], body: Body) -> None:
+    async def main() -> None:
+        account = Account()
+        book = cloud.write_book(calls, tmp_path / "book.json")
+        async with (
+            ProviderProcesses(book=book, profile="fast") as sims,
+            Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange,
+        ):
+            env = {
+                "PUBLIC_URL": PUBLIC_URL,
+                "TWILIO_ACCOUNT_SID": account.account_sid,
+                "TWILIO_AUTH_TOKEN": account.auth_token,
+                "TWILIO_API_URL": exchange.rest_url,
+                "AGENTS_DIR": str(cloud.write_agents(tmp_path / "agents")),
+                **sims.env,
+            }
+            async with ServerProcess(env, log=tmp_path / "server.log") as server:
+                exchange.local_url = server.url
+                await body(server, exchange, sims)
+
+    uvloop.run(main())
+
+
+def sample(metrics: str, name: str, **labels: str) -> float:
+    """The sum of all series of `name` that have these labels."""
+    total = 0.0
+    for line in metrics.splitlines():
+        if line.startswith(f"{name}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            total += float(line.rsplit(" ", 1)[1])
+    return total
+
+
+def test_a_call_survives_the_death_of_each_of_its_providers(tmp_path: Path) -> None:
+    turns = [Say(clip=pico_clip(text, rate_percent=80), expect=(word,)) for text, word, _ in TURNS]
+    failed: list[str] = []
+
+    async def body(server: ServerProcess, exchange: Exchange, sims: ProviderProcesses) -> None:
+        caller = ScriptedCaller(turns, quiet_ms=900)
+        # Recognition is one turn for the whole call: it is cut at a place in its audio, amid this utterance.
+        before_ms = sum(turn.clip.duration_ms + AROUND_MS for turn in turns[:4] if turn.clip)
+        await sims.fault_azure(kind="cut", on="stt", after_ms=before_ms + 900)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(follow(caller, sims, failed))
+            call = await exchange.call(caller, from_="+15552000007", to=NUMBER, record=True)
+            following.cancel()
+        lines, _ = server.log_lines()
+        said = [one for one in lines if one.get("event") == "segment"]
+        agent = [one["text"] for one in said if one["speaker"] == "agent"]
+        heard = [one["text"] for one in said if one["speaker"] == "caller"]
+        assert call.ended_by == "caller" and len(call.streams) == 1
+        assert [record.reply_latency_ms is not None for record in caller.records] == [True] * len(TURNS)
+        for record in caller.records:
+            assert record.reply_latency_ms is not None and record.reply_latency_ms < DEAD_AIR_MS
+        assert heard == [text for text, _, _ in TURNS], "a word was lost or doubled"
+        for (_, word, fault), text in zip(TURNS, agent[1:], strict=True):
+            assert word.lower() in text.lower(), f"{fault}: {text!r}"
+        assert not any(ERROR_WORDS.search(text.replace("140", "").replace("250", "")) for text in agent), agent
+        assert failed == [fault for _, _, fault in TURNS if fault]
+        metrics = await server.metrics()
+        total, name = sample(metrics, "provider_failures_total"), "provider_failures_total"
+        assert sample(metrics, name, service="llm", provider="groq") == 3, metrics
+        assert sample(metrics, name, service="tts", provider="azure") == 1
+        assert sample(metrics, name, service="stt", provider="azure") == 1
+        assert total == 5, "a failure that nobody ordered"
+        assert sample(metrics, "provider_fallbacks_total", provider="groq", successor="openai") == 3
+        assert sample(metrics, "provider_fallbacks_total", provider="azure", successor="openai-tts") == 1
+        state = await sims.azure_state()
+        assert state["injected"]["cut"] == 2
+
+    serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body)
