@@ -47,9 +47,9 @@ def counts(said: str, got: str) -> tuple[int, int]:
     return len(one) - same, len(two) - same
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 320, 1600, 4001, 1 << 20])
+@pytest.mark.parametrize("chunk_bytes", [7, 320, 1600, 4001, 1 << 20])
 def test_chunking_does_not_matter(book: Clipbook, chunk_bytes: int) -> None:
-    clip = book.clips[1] if chunk_bytes > 1 else book.clips[4]
+    clip = book.clips[1] if chunk_bytes > 7 else book.clips[4]
     sound = silence(700) + clip.s16 + silence(300)
     listener = Listener(book)
     words = [word for at in range(0, len(sound), chunk_bytes) for word in listener.feed(sound[at : at + chunk_bytes])]
