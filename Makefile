@@ -38,7 +38,7 @@ demo: build
 	$(BIN)/python -m bench demo --providers $(PROVIDERS)
 
 bench: build
-	$(BIN)/python -m bench micro
+	$(BIN)/python -m bench check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info audio_native/*.c audio_native/*.so

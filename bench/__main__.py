@@ -16,6 +16,7 @@ BENCHES = {
     "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),
     "soak": ("bench.load.soak", "what many short calls leave behind: memory, threads, descriptors, keys"),
     "peers": ("bench.peers.run", "the same callers against pipecat, side by side"),
+    "check": ("bench.load.check", "a short version of all of these against budgets.toml: `make bench`"),
     "micro": ("bench.micro", "each native kernel beside the usual alternative"),
 }
 

@@ -26,7 +26,7 @@ TARGET_FALSE_PAUSES = 0.5
 """Per minute of agent speech over babble at 10 dB: what is aimed at; shown, not a reason to fail."""
 
 
-def run_with(noise: Clip | None) -> RunOnce:
+def run_with(noise: Clip | None, max_clear_ms: float = verdict.MAX_CLEAR_P95_MS) -> RunOnce:
     async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
         """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
         floors = Floors()
@@ -38,7 +38,7 @@ def run_with(noise: Clip | None) -> RunOnce:
             crowd = Crowd(rig, make)
             result = crowd.figures(await crowd.watch())
             result |= await barge_figures(rig, crowd.callers, noise)
-        failures = verdict.broken(result) + verdict.broken_barge_in(result)
+        failures = verdict.broken(result) + verdict.broken_barge_in(result, max_clear_ms)
         return verdict.concluded(result, floors, rig.problems, failures)
 
     return run_once
@@ -102,10 +102,13 @@ def main(argv: list[str], bench: Bench | None = None) -> int:
     made = parser("bargein", __doc__.splitlines()[0], calls=1, seconds=30)
     made.add_argument("--noise", default="babble", choices=["babble", "white", "cough", "none"])
     made.add_argument("--snr-db", type=float, default=10.0, help="speech over noise (default: %(default)s)")
+    made.add_argument(
+        "--max-clear-ms", type=float, default=verdict.MAX_CLEAR_P95_MS, help="time to clear p95 (default: %(default)s)"
+    )
     asked = made.parse_args(argv)
 
     async def run_once(options: Options, sound: Sound, given: Bench) -> Result:
         noise = None if asked.noise == "none" else noise_clip(asked.noise, sound.clips, asked.snr_db)
-        return await run_with(noise)(options, sound, given)
+        return await run_with(noise, asked.max_clear_ms)(options, sound, given)
 
     return run_bench(asked, run_once, ROWS, bench)

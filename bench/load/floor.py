@@ -34,8 +34,8 @@ MESSAGES = 5_000
 """In one slice: 40 ms of work, a multiple of the scheduler's steps and short beside a neighbour's burst."""
 CONNECTIONS = 8
 """Each with one message on its way: no two messages of a connection arrive in one read, as at 20 ms each."""
-MIN_SLICES, MAX_SLICES = 9, 27
-PAUSE_S = 0.1
+MIN_SLICES, MAX_SLICES = 11, 27
+PAUSE_S = 0.2
 AGREEMENT = 0.10
 """Slices are added until the middle half of them lies within so much of the median."""
 TIMEOUT_S = 20.0

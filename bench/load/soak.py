@@ -187,12 +187,14 @@ ROWS: Rows = {
 }
 
 
-async def run_once(made: Options, sound: Sound, bench: Bench, total: int) -> Result:
+async def run_once(
+    made: Options, sound: Sound, bench: Bench, total: int, max_growth_percent: float = verdict.MAX_RSS_GROWTH_PERCENT
+) -> Result:
     """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
     floors = Floors()
     async with raised(made, bench, floors, {"STREAM_TOKEN_TTL_S": str(TOKEN_TTL_S)}) as rig:
         result = await Soak(rig, shortened(sound.clips), total).run()
-    return verdict.concluded(result, floors, rig.problems, verdict.broken_soak(result))
+    return verdict.concluded(result, floors, rig.problems, verdict.broken_soak(result, max_growth_percent))
 
 
 def main(argv: list[str], bench: Bench | None = None) -> int:
@@ -200,11 +202,16 @@ def main(argv: list[str], bench: Bench | None = None) -> int:
     made = common_parser("soak", __doc__.splitlines()[0])
     made.add_argument("--calls", type=int, default=1000, help="short calls in all (default: %(default)s)")
     made.add_argument("--at-once", type=int, default=50, help="of them at the same time (default: %(default)s)")
+    made.add_argument(
+        "--max-growth-percent", type=float, default=verdict.MAX_RSS_GROWTH_PERCENT, metavar="P",
+        help="of memory between the two looks (default: %(default)s)",
+    )  # fmt: skip
     asked = made.parse_args(argv)
 
     def runs(sound: Sound, given: Bench) -> list[Result]:
         if not (10 <= asked.calls <= MOST_CALLS and 1 <= asked.at_once <= MAX_CALLS):
             raise UsageError(f"--calls: 10 to {MOST_CALLS}; --at-once: 1 to {MAX_CALLS}")
-        return [told(asked, run_once(options(asked, asked.at_once, 0.0), sound, given, asked.calls), given)]
+        one = run_once(options(asked, asked.at_once, 0.0), sound, given, asked.calls, asked.max_growth_percent)
+        return [told(asked, one, given)]
 
     return conclude(asked, runs, ROWS, bench)

@@ -1,0 +1,83 @@
+"""`make bench`: budgets name what results have, and each way of failing fails it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.load import check
+from bench.load.check import Step, figure, over_budget
+
+BUDGETS = tomllib.loads(check.BUDGETS.read_text())["load"]
+RESULT: dict[str, Any] = {
+    "valid": True,
+    "broken": [],
+    "why_invalid": [],
+    "cpu_of_floor": 10.0,
+    "server_rss_kib_per_call": 300.0,
+    "time_to_clear_ms": {"p50": 200.0, "p95": 201.0, "p99": 201.0},
+    "false_pauses_per_minute": None,
+    "rss_growth_percent": 1.0,
+}
+
+
+def run(tmp_path: Path, *results: dict[str, Any], micro: int = 0, code: int = 0) -> tuple[int, dict[str, Any], int]:
+    """(exit code, report, runs) of a check whose only load gives `results` one after the other."""
+    runs = 0
+
+    def load(argv: list[str]) -> int:
+        nonlocal runs
+        Path(argv[argv.index("--json") + 1]).write_text(json.dumps(results[min(runs, len(results) - 1)]))
+        runs += 1
+        return code
+
+    out = tmp_path / "check.json"
+    step = Step("latency", load, ["--calls", "1"])
+    exit_code = check.main(["--json", str(out)], lambda argv: micro, [step])
+    return exit_code, json.loads(out.read_text()), runs
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    assert run(tmp_path, RESULT)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"cpu_of_floor": 100.0}, "cpu_of_floor 100"),
+        ({"server_rss_kib_per_call": 9000.0}, "server_rss_kib_per_call 9000"),
+        ({"broken": ["1 of 10 turns were not answered"]}, "1 of 10 turns"),
+    ],
+)
+def test_a_regression_fails(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    code, report, runs = run(tmp_path, RESULT | change)
+    assert (code, runs) == (1, 1)
+    assert any(reason in why for why in report["wrong"]["latency"])
+
+
+def test_an_invalid_run_is_tried_again_once(tmp_path: Path) -> None:
+    invalid = RESULT | {"valid": False, "why_invalid": ["the echo floor moved"]}
+    assert run(tmp_path, invalid, RESULT)[::2] == (0, 2)
+    assert run(tmp_path, invalid, invalid)[::2] == (1, 2)
+
+
+def test_a_slow_kernel_and_a_server_that_does_not_start_fail(tmp_path: Path) -> None:
+    assert run(tmp_path, RESULT, micro=1)[0] == 1
+    code, report, _ = run(tmp_path, RESULT, code=2)
+    assert code == 1
+    assert report["wrong"]["latency"] == ["nothing could be measured"]
+
+
+def test_budgets_are_of_steps_and_of_fields_that_exist() -> None:
+    assert set(BUDGETS) == {step.name for step in check.steps(BUDGETS)}
+    for budget in BUDGETS.values():
+        for name in budget:
+            figure(RESULT, name)
+    assert over_budget(RESULT, {"time_to_clear_p95_ms": 200.5}) == ["time_to_clear_p95_ms 201, at most 200.5"]
+    assert over_budget(RESULT, {"false_pauses_per_minute": 1.0}) == []
+    with pytest.raises(KeyError):
+        over_budget(RESULT, {"no_such_figure": 1.0})
