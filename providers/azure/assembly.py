@@ -153,6 +153,11 @@ class Assembly:
         now.token = 0
         return True
 
+    def seems_whole(self, number: int) -> bool:
+        """Whether the service had ended its phrase before we committed and has begun no other that we know of."""
+        one = self._utterances.get(number)
+        return one is not None and bool(one.parts) and one.guess is None
+
     def is_committed(self, number: int) -> bool:
         one = self._utterances.get(number)
         return one is not None and one.state == "committed"

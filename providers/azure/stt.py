@@ -35,10 +35,16 @@ from providers.sdk_thread import Channel, SdkBridge
 MAX_UNREAD_EVENTS = 64
 SILENCE = {"pcmu": b"\xff", "pcma": b"\xd5", "s16": b"\x00"}
 KEEPALIVE_MS = 100
+# When the service had ended its phrase before we ended the utterance: time for a last word to show itself.
+WHOLE_WAIT_S = 0.15
 # Beyond the segmentation silence, so that the service's own end of phrase is certain to be in it.
 MARGIN_MS = 300
 # Commits in a row without an answer after which the service is believed not to know them.
 MAX_UNANSWERED = 3
+# An utterance begins with audio that was kept: that much ahead of real time is usual.
+PRE_ROLL_S = 0.5
+# How much faster than real time the service recognises, at least (assumed; nothing is published).
+SERVICE_SPEED = 2
 # What may be fed ahead of real time: a replay of 8 s after a reconnect, and silence of ours.
 MAX_AHEAD_MS = 20_000
 
@@ -205,9 +211,11 @@ class AzureTranscriptStream:
             return
         token = self._commit()
         self._assembly.commit(utterance_no, token)
+        wait_s = self._options.final_wait_ms / 1000 + self._slack_s()
         if not token:
             self._feed_silence()
-        wait_s = self._options.final_wait_ms / 1000
+            if self._assembly.seems_whole(utterance_no):
+                wait_s = min(wait_s, WHOLE_WAIT_S)
         self._awaiting[utterance_no] = self._loop.call_later(wait_s, self._on_late, utterance_no, token, False)
 
     def resume_nowait(self, utterance_no: int) -> None:
@@ -279,6 +287,11 @@ class AzureTranscriptStream:
             return True
         self._fed_until_s = until_s
         return False
+
+    def _slack_s(self) -> float:
+        """What the service may take longer because a replay reached it faster than anybody speaks."""
+        ahead_s = self._fed_until_s - self._loop.time() - PRE_ROLL_S
+        return max(0.0, ahead_s / SERVICE_SPEED)
 
     def _keep_alive(self) -> None:
         """A socket that nothing is sent on for minutes is closed by the service."""

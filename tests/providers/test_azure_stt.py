@@ -275,22 +275,19 @@ def test_the_last_interim_is_the_final_when_the_service_is_late(sim: AzureSim) -
         stream = await opened(sim, final_wait_ms=150)
         events = aiter(stream)
         stream.begin_nowait(1, 0)
-        await feed(stream, utterance(1), times=20)
-        interim = ""
-        while "an" not in interim.split():
-            one = await anext(events)
-            assert isinstance(one, Interim)
-            interim = one.text
+        await feed(stream, utterance(2), times=1.5)
+        assert await anext(events) == Interim(1, "yes")
         began = time.perf_counter()
         stream.commit_nowait(1)
         [final] = await heard(events)
         assert 0.14 < time.perf_counter() - began < 0.3
-        assert final.text.startswith("good i would like to make an") and final.confidence is None
+        assert final.text in ("yes", "yes please") and final.confidence is None
         stream.begin_nowait(2, 20_000)
         await feed(stream, utterance(2))
         stream.commit_nowait(2)
         assert [(one.utterance_no, one.text) for one in await heard(events)] == [(2, SAID[2])], "and not the late one"
-        assert (stream.counters.guessed_finals, stream.counters.late_phrases) == (1, 1)
+        counters = stream.counters
+        assert (counters.guessed_finals, counters.late_phrases) == (1, 1)
         await stream.aclose()
 
     run(main())
