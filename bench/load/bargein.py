@@ -14,7 +14,7 @@ from bench.load.crowd import Crowd
 from bench.load.figure import percentiles
 from bench.load.journal import clear_decisions, since_decision_ms
 from bench.load.noise import noise_clip
-from bench.load.options import Options, parser
+from bench.load.options import Options, UsageError, parser
 from bench.load.report import COMMON_ROWS, Rows, RunOnce, Sound, run_bench, trio
 from bench.load.rig import FROM_PREFIX, Bench, Floors, Rig, raised, wait_for
 from bench.load.verdict import Result
@@ -29,8 +29,10 @@ TARGET_FALSE_PAUSES = 0.5
 def run_with(noise: Clip | None, max_clear_ms: float = verdict.MAX_CLEAR_P95_MS) -> RunOnce:
     async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
         """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
+        if options.proof != "tone codes":
+            raise UsageError("bargein tells stale audio by tone codes, which only --providers scripted speaks")
         floors = Floors()
-        async with raised(options, bench, floors) as rig:
+        async with raised(options, bench, floors, sound.clips) as rig:
 
             def make(number: str, think: int) -> BargeCaller:
                 return BargeCaller(number, sound.clips, sound.interruptions, noise, think)

@@ -18,8 +18,8 @@ from bench.load.verdict import Result
 async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
     """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
     floors = Floors()
-    async with raised(options, bench, floors) as rig:
-        crowd = Crowd(rig, lambda number, think: LoadCaller(number, sound.clips, think))
+    async with raised(options, bench, floors, sound.clips) as rig:
+        crowd = Crowd(rig, lambda number, think: LoadCaller(number, sound.clips, think, options.proof))
         result = crowd.figures(await crowd.watch())
     return verdict.concluded(result, floors, rig.problems, verdict.broken(result))
 

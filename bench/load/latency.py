@@ -25,8 +25,8 @@ MAX_SUM_ERROR_MS = 1.0
 async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
     """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
     floors = Floors()
-    async with raised(options, bench, floors) as rig:
-        crowd = Crowd(rig, lambda number, think: LoadCaller(number, sound.clips, think))
+    async with raised(options, bench, floors, sound.clips) as rig:
+        crowd = Crowd(rig, lambda number, think: LoadCaller(number, sound.clips, think, options.proof))
         seen = await crowd.watch()
         result = crowd.figures(seen)
     answered = [turn for turn in seen.turns if turn.get("latency_ms") is not None]

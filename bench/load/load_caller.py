@@ -9,7 +9,8 @@ words that the scripted recogniser gives for it (docs/tone-code.md, turn_judge.p
 
 from __future__ import annotations
 
-from bench.load.turn_judge import LoadRecord, TurnJudge
+from bench.load.options import Proof
+from bench.load.turn_judge import LoadRecord, SoundJudge, TurnJudge
 from bench.sim.party import Line
 from bench.sim.sound import FRAME_MS, FRAME_SAMPLES, SAMPLES_PER_MS, SILENCE_B64, Clip, first_audible_sample, is_audible
 
@@ -27,12 +28,14 @@ class LoadCaller:
         "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
     )  # fmt: skip
 
-    def __init__(self, number: str, clips: list[Clip], think_frames: int) -> None:
+    def __init__(
+        self, number: str, clips: list[Clip], think_frames: int, proof: Proof = "tone codes"
+    ) -> None:
         self.record = LoadRecord()
         self.stopping = False
         self.is_ready = False
         self.call_no = int(number[-4:])
-        self._judge = TurnJudge(number, self.record)
+        self._judge = TurnJudge(number, self.record) if proof == "tone codes" else SoundJudge(self.record)
         self._clips = clips
         self._think_frames = think_frames
         self._state = "greeting"

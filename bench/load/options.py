@@ -9,8 +9,10 @@ from typing import Literal
 
 from bench.load.clips import SideChoice
 from bench.load.plot import PlotMissing, require_matplotlib
+from bench.sim.profile import PROFILES
 
 Vad = Literal["webrtc", "silero"]
+Proof = Literal["tone codes", "sound"]
 MAX_CALLS = 5000
 
 
@@ -27,6 +29,11 @@ class Options:
     lead_ms: int = 200
     chunk_ms: int = 100
     pin: bool = True
+
+    @property
+    def proof(self) -> Proof:
+        """What shows that a turn was answered: scripted answers prove themselves, others are only heard."""
+        return "tone codes" if self.providers == "scripted" else "sound"
 
 
 class UsageError(Exception):
@@ -49,7 +56,9 @@ def common_parser(name: str, summary: str) -> argparse.ArgumentParser:
     """The options that all loads share."""
     made = argparse.ArgumentParser(prog=f"python -m bench {name}", description=summary)
     made.add_argument("--providers", default="scripted", choices=["scripted", "sim"], help="who hears and speaks")
-    made.add_argument("--profile", default="azure-groq", help="of the simulated providers (with --providers sim)")
+    made.add_argument(
+        "--profile", default="azure-groq", choices=sorted(PROFILES), help="delays of the providers with --providers sim"
+    )
     made.add_argument("--vad", default="webrtc", choices=["webrtc", "silero"], help="the server's turn.vad")
     made.add_argument("--carrier", default="twilio", choices=["twilio", "telnyx"])
     made.add_argument("--recording", type=Path, metavar="WAV", help="a carrier's stereo recording instead of clips")
@@ -82,6 +91,8 @@ def numbers_of_calls(asked: argparse.Namespace) -> list[int]:
 
 def check(asked: argparse.Namespace) -> None:
     """Refuse at once what would only fail after minutes. Raises UsageError."""
+    if asked.providers == "sim" and asked.recording:
+        raise UsageError("--recording: simulated recognisers know no words of it; use --providers scripted")
     if asked.carrier == "telnyx":
         raise UsageError(
             "--carrier telnyx: the server has no Telnyx call control yet (no webhook that answers a call and no "

@@ -2,20 +2,27 @@
 
 Scripted providers cost next to nothing and prove themselves by tone codes; they are for CPU, lateness and own latency.
 Simulated ones (`--providers sim`) speak the vendors' protocols over sockets, with the delays of a profile, in processes
-of their own whose CPU is counted apart.
+of their own whose CPU is counted apart: Azure hears and speaks, Groq thinks. They recognise what they receive, so the
+callers' clips are given to them as a book; answers have no tone code, and a turn counts when one was heard.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 from bench.load.options import Options, UsageError
+from bench.sim.clipbook import BookClip, Clipbook
+from bench.sim.process import ProviderProcesses, SimFailed
+from bench.sim.sound import Clip
 
-SERVICES = ("STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER")
+SCRIPTED = dict.fromkeys(("STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER"), "scripted")
+SIMULATED = {"STT_PROVIDER": "azure", "LLM_PROVIDER": "groq", "TTS_PROVIDER": "azure"}
 
 
 @dataclass(slots=True)
@@ -38,11 +45,28 @@ class ProviderSims:
 
 
 @contextlib.asynccontextmanager
-async def start_providers(options: Options) -> AsyncIterator[ProviderSims]:
-    """Raises UsageError: these simulators cannot be started here."""
+async def start_providers(options: Options, clips: Sequence[Clip]) -> AsyncIterator[ProviderSims]:
+    """Raises UsageError: the simulators did not come up, or a clip has no words to be recognised by."""
     if options.providers == "scripted":
-        yield ProviderSims(dict.fromkeys(SERVICES, "scripted"))
+        yield ProviderSims(SCRIPTED)
         return
-    raise UsageError(
-        "--providers sim: the load cannot start the providers' simulators yet; --providers scripted measures the server"
-    )
+    with tempfile.TemporaryDirectory(prefix="book-") as folder:
+        path = Path(folder) / "book.json"
+        write_book(clips, path)
+        sims = ProviderProcesses(book=path, profile=options.profile)
+        try:
+            await sims.__aenter__()
+        except SimFailed as error:
+            raise UsageError(f"--providers sim: {error}") from None
+        try:
+            yield ProviderSims({**sims.env, **SIMULATED}, sims.pids)
+        finally:
+            await sims.__aexit__(None, None, None)
+
+
+def write_book(clips: Sequence[Clip], path: Path) -> None:
+    """Raises UsageError."""
+    try:
+        Clipbook(BookClip.of_clip(f"clip {no}", clip) for no, clip in enumerate(clips)).save(path)
+    except ValueError as error:
+        raise UsageError(f"--providers sim: {error}") from None

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from bench.load.options import Options
 from bench.load.provider_sims import ProviderSims, start_providers
 from bench.load.server_process import PUBLIC_URL, ROOT, Holdings, ServerProcess, Usage
 from bench.sim.arrival import Weather
+from bench.sim.sound import Clip
 from bench.sim.twilio import Account, Exchange
 
 TO_NUMBER = "+15550100"
@@ -125,9 +126,15 @@ class Floors:
 
 @contextlib.asynccontextmanager
 async def raised(
-    options: Options, bench: Bench, floors: Floors, extra_env: Mapping[str, str] | None = None
+    options: Options,
+    bench: Bench,
+    floors: Floors,
+    clips: Sequence[Clip],
+    extra_env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Rig]:
     """Bring everything up, hand it over, take it down, measure the floor before and after.
+
+    `clips` is all that callers will say, for simulated recognisers.
 
     Raises:
         ServerFailed, FloorFailed, UsageError: there is nothing to measure.
@@ -136,7 +143,7 @@ async def raised(
     async with AsyncExitStack() as stack:
         calibration = await stack.enter_async_context(bench.calibrate(cores))
         floors.before = await calibration.measure()
-        async with _server(options, bench, extra_env or {}) as rig:
+        async with _server(options, bench, clips, extra_env or {}) as rig:
             if cores is not None:
                 rig.target.pin(cores[0])
             with on_core(cores), going_first(wanted=options.pin):
@@ -147,7 +154,9 @@ async def raised(
 
 
 @contextlib.asynccontextmanager
-async def _server(options: Options, bench: Bench, extra_env: Mapping[str, str]) -> AsyncIterator[Rig]:
+async def _server(
+    options: Options, bench: Bench, clips: Sequence[Clip], extra_env: Mapping[str, str]
+) -> AsyncIterator[Rig]:
     account = Account()
     exchange = Exchange(
         public_url=PUBLIC_URL,
@@ -159,7 +168,7 @@ async def _server(options: Options, bench: Bench, extra_env: Mapping[str, str]) 
     )
     with tempfile.TemporaryDirectory(prefix="agents-") as agents:
         write_agent(Path(agents), options)
-        async with exchange, start_providers(options) as simulators:
+        async with exchange, start_providers(options, clips) as simulators:
             env = {
                 "PUBLIC_URL": PUBLIC_URL,
                 "TWILIO_ACCOUNT_SID": account.account_sid,

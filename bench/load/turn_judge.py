@@ -8,9 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bench.load.tone import ToneCode, crc16, read_codes
+from bench.sim.sound import FRAME_SAMPLES, is_audible
 
 MAX_SPLIT = 8
 """Utterances of one turn: where the server's VAD cuts it, and noise before it that was taken for words."""
+
+
+MIN_AUDIBLE_FRAMES = 25
+"""Half a second: an answer, not a click."""
 
 
 @dataclass(slots=True)
@@ -62,3 +67,21 @@ class TurnJudge:
                 self._record.split += parts - 1
                 return True
         return False
+
+
+class SoundJudge:
+    """Where answers cannot prove themselves: something was said for a while after the caller spoke."""
+
+    __slots__ = ("_record", "seen")
+
+    def __init__(self, record: LoadRecord) -> None:
+        self._record = record
+        self.seen = 0
+
+    def judge(self, heard: bytes) -> bool:
+        frames = range(0, len(heard), FRAME_SAMPLES)
+        if sum(is_audible(heard[at : at + FRAME_SAMPLES]) for at in frames) < MIN_AUDIBLE_FRAMES:
+            return False
+        self._record.turns_completed += 1
+        self.seen += 1
+        return True

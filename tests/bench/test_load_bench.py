@@ -57,7 +57,7 @@ def run(
     return dict(zip((broken for _, broken in cases), uvloop.run(main()), strict=True))
 
 
-TIMING = ("late", "ran dry")
+TIMING = ("late", "ran dry", "callers wait")
 """What a busy machine does to a good stand-in, which shares the generator's process; the others are its own doing."""
 
 

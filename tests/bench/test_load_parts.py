@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 import uvloop
 
-from bench.load import clips, floor, options, plot, verdict
+from bench.load import bargein, clips, floor, options, plot, soak, verdict
 from bench.load.floor import EchoFloor, FloorFailed
 from bench.load.journal import clear_decisions, since_decision_ms
 from bench.load.noise import noise_clip, speech_rms
+from bench.load.provider_sims import write_book
+from bench.load.report import Sound
 from bench.load.soak import theil_sen
 from bench.load.stale import AfterClear
+from bench.load.turn_judge import LoadRecord, SoundJudge
 from bench.sim.arrival import Arrivals, Way, Weather
+from bench.sim.clipbook import Clipbook
 from bench.sim.sound import Clip, audioop, from_pcmu
 from providers.offline.scripted import render
-from tests.bench.stand_in import tone
+from tests.bench.load_target import bench_with
+from tests.bench.stand_in import Behaviour, tone
 
 # ── the floor ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,3 +343,37 @@ def test_a_plot_has_a_line_for_each_percentile() -> None:
     assert plot.panels([one(100, 5.0), one(10, None)]) == [
         ("turn latency, ms", [("p50", [100], [5.0]), ("p95", [10, 100], [2.0, 2.0]), ("p99", [10, 100], [3.0, 3.0])])
     ]
+
+
+# ── simulated providers ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_answer_without_a_code_is_one_that_lasts() -> None:
+    record = LoadRecord()
+    judge = SoundJudge(record)
+    assert not judge.judge(b"")
+    assert not judge.judge(tone(400))
+    assert judge.judge(b"\xff" * 1600 + tone(600))
+    assert record.turns_completed == 1
+
+
+def test_simulated_recognisers_are_given_what_callers_say(tmp_path: Path) -> None:
+    said = Clip.from_pcmu(tone(2000, 400), text="these are words", source="test")
+    path = tmp_path / "book.json"
+    write_book([said], path)
+    (clip,) = Clipbook.load(path).clips
+    assert clip.text == "these are words"
+    with pytest.raises(options.UsageError, match="providers sim"):
+        write_book([Clip.from_pcmu(tone(100, 400), text="far too many words for so short a tone", source="test")], path)
+
+
+def test_what_needs_tone_codes_refuses_simulated_providers(tmp_path: Path) -> None:
+    sim = options.Options(calls=1, seconds=1.0, providers="sim", pin=False)
+    sound = Sound([Clip.from_pcmu(tone(300), text="", source="test")] * 2, [])
+    bench = bench_with(Behaviour(), tmp_path)
+    with pytest.raises(options.UsageError, match="tone codes"):
+        uvloop.run(bargein.run_with(None)(sim, sound, bench))
+    with pytest.raises(options.UsageError, match="scripted"):
+        uvloop.run(soak.run_once(sim, sound, bench, 20))
+    with pytest.raises(options.UsageError, match="no words"):
+        options.check(asked("--providers", "sim", "--recording", "x.wav"))
