@@ -2,7 +2,8 @@
 
     serve     run until SIGTERM or SIGINT
     migrate   apply schema.sql and end
-    doctor    say what is configured and what is wrong, one line each
+    doctor    say what is configured and what is wrong, one line each; --live reaches a provider
+    replay    step the journal of a call again
 
 Exit status: 0, 1 for what went wrong while running, 2 for a wrong configuration or usage.
 """
@@ -15,8 +16,10 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import asyncpg
+import orjson
 
 from server.agent.importer import AgentFileError
 from server.config import Config, shared_file
@@ -38,8 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("migrate", help="apply schema.sql to the database and end")
     doctor_parser = commands.add_parser("doctor", help="say what is configured and what is wrong, one line each")
     doctor_parser.add_argument("--live", metavar="PROVIDER", choices=LIVE, help=f"reach one of {', '.join(LIVE)}")
+    replay_parser = commands.add_parser("replay", help="step the journal of a call again: are its decisions the same?")
+    replay_parser.add_argument("file", type=Path, metavar="JOURNAL", help="a file of DATA_DIR/journal")
+    replay_parser.add_argument("--against", type=Path, metavar="AGENT", help="an agent's YAML in place of its settings")
+    replay_parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     asked = parser.parse_args(argv)
     command = asked.command
+    if command == "replay":
+        return _replay(asked.file, asked.against, as_json=asked.json)
     if command == "doctor" and asked.live is None:
         from server.node import doctor
 
@@ -57,6 +66,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EmbeddedError, PostgresUnavailable, asyncpg.PostgresError, OSError) as error:
         print(f"talkspurt: {error}", file=sys.stderr)
         return 1
+
+
+def _replay(path: Path, against: Path | None, *, as_json: bool) -> int:
+    """0: the same decisions; 1: others; 2: not readable."""
+    from server.agent.importer import parse_agent
+    from server.call.journal import JournalError
+    from server.call.replay import lines, replay_journal
+    from server.turn.machine import UnexpectedEvent
+
+    try:
+        result = replay_journal(path, parse_agent(against.stem, against.read_text()).settings if against else None)
+    except (JournalError, AgentFileError, UnexpectedEvent, OSError) as error:
+        print(f"talkspurt: {path}: {error}", file=sys.stderr)
+        return 2
+    if as_json:
+        print(orjson.dumps(result.as_dict()).decode())
+    else:
+        print("\n".join(lines(result)))
+    return 0 if result.is_same else 1
 
 
 def _serve(config: Config) -> int:

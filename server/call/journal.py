@@ -80,11 +80,16 @@ class JournalError(ValueError):
     """The file is not a journal, or of a version that this one cannot read."""
 
 
-def replay(path: Path) -> Iterator[tuple[int, ev.Event, list[Any], list[Any]]]:
-    """Step a journal again: yields (now_ns, event, actions as recorded, actions as decided now), JSON-plain."""
+def replay(
+    path: Path, against: AgentSettings | None = None
+) -> Iterator[tuple[int, ev.Event, list[Any], list[Any]]]:
+    """Step a journal again: yields (now_ns, event, actions as recorded, actions as decided now), JSON-plain.
+
+    `against`: settings in place of the journal's own.
+    """
     with path.open("rb") as lines:
         head = _head(next(lines, b""))
-        conversation = Conversation(AgentSettings.parse(head["settings"]), head["rate_hz"])
+        conversation = Conversation(against or AgentSettings.parse(head["settings"]), head["rate_hz"])
         for line in lines:
             step = orjson.loads(line)
             if isinstance(step, dict):
