@@ -5,14 +5,14 @@
     discard ─► stopped and put away in the background, and replaced
 
 For each call in progress there is a line: idle, or in use and idle again when its clause is over; some more wait for
-those that a barge-in stops. Which kind (format, voice) is kept follows the requests. Idle lines are replaced before the
-service drops them, and at once when it did.
+those that a barge-in stops. Which kinds (format, voice) are kept follows the last requests. Idle lines are replaced
+before the service drops them, and at once when it did.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 
 from providers.azure.options import AzureSpeechOptions
@@ -27,6 +27,8 @@ from providers.sdk_thread import SdkBridge
 REPAIR_PAUSE_S = 2.0
 # A connection that is refused says so only to who speaks on it: a line that does not connect in this time is given up.
 CONNECT_S = 5.0
+# Requests that decide which kinds are kept.
+RECENT_REQUESTS = 32
 # Beyond one for each call, for the lines that are being stopped: one, and one more for every eight calls.
 SPARE_SHARE = 8
 
@@ -34,8 +36,9 @@ SPARE_SHARE = 8
 class LinePool:
     """Belongs to one event loop."""
 
-    __slots__ = ("_attached", "_bridge", "_building", "_idle", "_in_use", "_is_closed", "_key", "_loop", "_options",
-                 "_provider", "_repair", "_retiring", "_tasks", "_tokens", "built", "cold", "warm")  # fmt: skip
+    __slots__ = ("_attached", "_bridge", "_building", "_idle", "_in_use", "_is_closed", "_loop", "_options",
+                 "_provider", "_recent", "_repair", "_retiring", "_tasks", "_tokens", "built",
+                 "cold", "warm")  # fmt: skip
 
     def __init__(self, options: AzureSpeechOptions, provider: str) -> None:
         self.built = 0
@@ -46,10 +49,10 @@ class LinePool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bridge: SdkBridge | None = None
         self._tokens = TokenSource(options, provider)
-        self._key = LineKey(PCMU_8K)
+        self._recent: deque[LineKey] = deque([LineKey(PCMU_8K)], maxlen=RECENT_REQUESTS)
         self._idle: deque[SdkLine] = deque()
         self._in_use = 0
-        self._building = 0
+        self._building: Counter[LineKey] = Counter()
         self._attached = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: asyncio.TimerHandle | None = None
@@ -78,7 +81,7 @@ class LinePool:
         """A line to speak on, warm if there is one. Raises ProviderError."""
         if self._is_closed:
             raise ProviderUnavailable("closed", provider=self._provider)
-        self._key = key
+        self._recent.append(key)
         # One that still connects would open a second socket when it is spoken on.
         line = next((one for one in reversed(self._idle) if one.key == key and one.is_connected), None)
         if line is not None:
@@ -132,25 +135,32 @@ class LinePool:
     def _fill(self) -> None:
         if self._is_closed or self._repair is not None:
             return
-        # Lines of another kind than the one asked for last serve nobody who comes next.
-        have = sum(1 for one in self._idle if one.key == self._key)
+        idle = Counter(one.key for one in self._idle)
         loop = asyncio.get_running_loop()
-        for _ in range(self._target() - have - self._building):
-            self._building += 1
-            task = loop.create_task(self._add(), name="azure warm line")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        for key, wanted in self._shares().items():
+            for _ in range(wanted - idle[key] - self._building[key]):
+                self._building[key] += 1
+                task = loop.create_task(self._add(key), name="azure warm line")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         while len(self._idle) > max(1, self._limit()):
             self._idle.popleft().release_nowait()
 
-    async def _add(self) -> None:
+    def _shares(self) -> dict[LineKey, int]:
+        """How many idle lines of each kind: as it was asked for lately, and one at least of each."""
+        target = self._target()
+        if not target:
+            return {}
+        return {key: max(1, target * count // len(self._recent)) for key, count in Counter(self._recent).items()}
+
+    async def _add(self, key: LineKey) -> None:
         try:
-            line = await self._build(self._key, connect=True)
+            line = await self._build(key, connect=True)
         except ProviderError:
             self._repair_later()
             return
         finally:
-            self._building -= 1
+            self._building[key] -= 1
         self._keep(line)
 
     async def _build(self, key: LineKey, *, connect: bool) -> SdkLine:

@@ -239,6 +239,23 @@ def test_a_token_in_place_of_the_key(sim: AzureSim) -> None:
     assert headers["authorization"].startswith("Bearer sim.") and "ocp-apim-subscription-key" not in headers
 
 
+def test_a_long_call_gets_new_tokens(sim: AzureSim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.azure.stt.USE_S", 0.03)
+    monkeypatch.setattr("providers.azure.token.USE_S", 0.02)
+
+    async def main() -> None:
+        adapter = transcriber(sim, use_token=True)
+        stream = await adapter.open(LISTEN)
+        assert isinstance(stream, AzureTranscriptStream) and stream._recognizer is not None
+        before, first = sim.counts["tokens"], stream._recognizer._recognizer.authorization_token
+        await sim.until(lambda: sim.counts["tokens"] >= before + 3)
+        assert stream._recognizer._recognizer.authorization_token != first
+        await stream.aclose()
+        await adapter.aclose()
+
+    run(main())
+
+
 def test_an_endpoint_of_a_custom_domain(sim: AzureSim) -> None:
     async def main() -> None:
         stream = await opened(sim, endpoint=sim.url)

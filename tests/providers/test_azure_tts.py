@@ -275,6 +275,25 @@ def test_each_call_has_a_line_and_a_barge_in_gets_another(sim: AzureSim) -> None
     run(main())
 
 
+def test_the_kinds_that_are_kept_follow_the_requests(sim: AzureSim) -> None:
+    async def main() -> None:
+        adapter = synthesizer(sim)
+        for _ in range(8):
+            adapter.attach_nowait()
+        await sim.until(lambda: adapter.pool.ready == 8)
+        wide = dataclasses.replace(SHORT, audio_format=S16_16K)
+        await speak(adapter, wide)
+        assert adapter.pool.cold == 1
+        await sim.until(lambda: adapter.pool.ready >= 8)
+        assert adapter.pool.idle <= 10, "one call of another kind does not double the lines"
+        await speak(adapter, wide)
+        await speak(adapter, SHORT)
+        assert adapter.pool.cold == 1
+        await adapter.aclose()
+
+    run(main())
+
+
 def test_an_idle_line_is_replaced_before_the_service_drops_it(sim: AzureSim) -> None:
     async def main() -> None:
         adapter = synthesizer(sim, warm_s=1)
