@@ -429,7 +429,7 @@ def test_what_was_recognised_comes_before_the_error(
     run(main())
 
 
-# Not among them: a binary message whose header length is wrong ends the process inside SDK 1.53 (docs/providers.md).
+# Not among them: a binary message whose header length is wrong ends the process inside SDK 1.53 (docs/azure-speech.md).
 @pytest.mark.parametrize("kind", ["garbage_text", "bad_json", "unknown_path", "oversize", "error_phrase"])
 def test_a_service_that_talks_nonsense(sim: AzureSim, kind: str) -> None:
     """Either it is passed over and the utterance recognised, or a typed error comes; never neither."""
