@@ -12,6 +12,7 @@ from aiohttp import web
 from bench.sim.azure import VOICES, AzureSim, Fault
 from providers.azure import voices as voices_module
 from providers.azure.options import AzureSpeechOptions
+from providers.azure.sdk_native import speech_config
 from providers.azure.voices import AzureVoices
 from providers.errors import (
     ProviderError,
@@ -158,3 +159,22 @@ def test_options_that_cannot_be(wrong: dict[str, Any]) -> None:
     good: dict[str, Any] = {"key": "some-key", "region": "westeurope"}
     with pytest.raises(ValueError, match=r"expected"):
         AzureSpeechOptions(**(good | wrong if wrong else {"key": "some-key"}))
+
+
+@pytest.mark.parametrize("token", ["", "a.token"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"region": "westeurope"},
+        {"endpoint": "https://name.cognitiveservices.azure.com"},
+        {"endpoint": "wss://speech.example.com"},
+    ],
+)
+def test_the_sdk_takes_every_kind_of_account(place: dict[str, str], token: str) -> None:
+    where = AzureSpeechOptions(key="some-key", polling_ms=50, **place)
+    for url in ("", where.text_stream_url):
+        config = speech_config(where, token, url=url)
+        assert (config.authorization_token or "") == token
+        assert (config.subscription_key or "") == ("" if token else "some-key")
+        assert config.get_property_by_name("SPEECH-USPPollingInterval") == "50"
+        assert config.get_property_by_name("SPEECH-Error-MaxRetryCount") == "0"
