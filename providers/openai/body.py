@@ -35,7 +35,7 @@ class Dialect:
         include_usage: whether it may be asked for token counts. include_obfuscation: whether it pads its chunks with
             random text unless told not to (OpenAI).
         is_groq: Groq's parameters of reasoning.
-        effort: of reasoning where the request does not say.
+        effort: of Groq's reasoning where the request does not say.
     """
 
     limit: LimitField = "max_completion_tokens"
@@ -78,9 +78,10 @@ class BodyMaker:
             body["stream_options"] = options
         if dialect.is_groq:
             body |= _groq_reasoning(model, request.reasoning_effort or dialect.effort, bool(request.reasoning_effort))
-        elif request.reasoning_effort or dialect.effort:
-            body["reasoning_effort"] = request.reasoning_effort or dialect.effort
+        elif request.reasoning_effort:
+            body["reasoning_effort"] = request.reasoning_effort
         if not dialect.is_groq and _REASONS.match(model):
+            body.setdefault("reasoning_effort", "low")  # their default thinks for seconds before the first word
             for name in ("temperature", "frequency_penalty", "presence_penalty"):
                 body.pop(name, None)
         for name in self._refused.get(model, ()):

@@ -236,7 +236,12 @@ class LaneTransport:
     def _run(self, work: Any, *, name: str = "close") -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.get_name() == "warm":
+            self._tend()  # what was missing while it ran
 
     async def _warm_one(self) -> None:
         """Use a lane once: the one that has been idle for longest, else one without a connection."""
