@@ -73,7 +73,7 @@ class Reserved:
 class _Place:
     """What is held for a stream that was promised: a place in the count, and connections to its services."""
 
-    until_s: float
+    until_s: float = 0.0
     providers: CallProviders | None = None
     ahead: OpenedAhead | None = None
 
@@ -248,20 +248,22 @@ class CallPlane:
         group = self._group
 
         def open_handler(socket: Socket) -> StreamEntry:
+            # A stream that another process promised has no place here yet.
+            place = self._reserved.pop(stream_id, None) or _Place()
             entry = StreamEntry(
                 stream_id,
                 WIRES[carrier](stream_id),
                 socket,
                 redeem=self._tokens.redeem,
-                make_session=partial(self._make_session, self._reserved.get(stream_id)),
+                make_session=partial(self._make_session, place),
             )
             self._entries[stream_id] = entry
-            group.create_task(self._run(entry, self._reserved.pop(stream_id, None)), name=f"stream {stream_id}")
+            group.create_task(self._run(entry, place), name=f"stream {stream_id}")
             return entry
 
         return open_handler
 
-    async def _run(self, entry: StreamEntry, place: _Place | None) -> None:
+    async def _run(self, entry: StreamEntry, place: _Place) -> None:
         try:
             session = await entry.run()
         except CallError as error:
@@ -269,8 +271,7 @@ class CallPlane:
             session = None
         finally:
             self._entries.pop(entry.id, None)
-            if place is not None:
-                await place.release()
+            await place.release()
         if session is None:
             entry.close(CLOSE_INTERNAL)
             return
@@ -283,7 +284,7 @@ class CallPlane:
 
     def _make_session(
         self,
-        place: _Place | None,
+        place: _Place,
         facts: CallFacts,
         claim: Mapping[str, Any],
         started: StreamStarted,
@@ -301,10 +302,13 @@ class CallPlane:
         if known is not None and resumed:
             conversation, known.conversation, known.end_reason = known.conversation, None, ""
             known.ended.clear()
+        if place.providers is None:
+            place.attach(self._providers_for(settings))
+        assert place.providers is not None
         return CallSession(
             services=self._services,
-            providers=place.providers if place is not None and place.providers else self._providers_for(settings),
-            ahead=place.ahead if place is not None else None,
+            providers=place.providers,
+            ahead=place.ahead,
             facts=facts,
             settings=settings,
             wire=wire,

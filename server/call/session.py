@@ -156,7 +156,6 @@ class CallSession:
         names = {"stt": self._recogniser.name, "llm": providers.model.name, "tts": providers.synthesizer.name}
         page = BrowserPage(wire, sink) if isinstance(wire, BrowserWire) else None
         self._recorder = Recorder(facts.call_id, facts.carrier, services.spool, services.metrics, names, page)
-        providers.attach_nowait()
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,7 +230,6 @@ class CallSession:
         if self._scorer is not None:
             services.scoring.close(self._scorer)
         await self._recogniser.aclose()
-        self._providers.detach_nowait()
         self._journal.close()
         native, playout = self.uplink.native, self.downlink.playout
         counters = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import uvloop
 
-from bench.demo.run import run
+from bench.demo.run import TO_NUMBER, run
 from bench.demo.script import PlannedCall
 from bench.sim.caller import Say
 from bench.sim.voice import pico_clip
@@ -25,7 +25,7 @@ def test_a_caller_is_understood_answered_and_recorded(tmp_path: Path) -> None:
         PlannedCall("asks", "asks", (Say(clip=question, expect=("nine to six",)),)),
         PlannedCall("leaves", "leaves", (Say(clip=cut, cut_ms=1500),)),
     ]
-    (asks, leaves), demo = uvloop.run(run(calls, tmp_path))
+    (asks, leaves), demo = uvloop.run(run([(call, TO_NUMBER) for call in calls], tmp_path))
     assert asks.all_problems == []
     assert asks.turns[0].is_right
     assert asks.words.errors <= 2
