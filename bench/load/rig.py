@@ -35,6 +35,7 @@ from bench.sim.twilio import Account, Exchange
 TO_NUMBER = "+15550100"
 FROM_PREFIX = "+1555200"
 GENERATOR_NICE = -10
+CALLBACKS_S = 5.0
 GREETING = "Good day, this line is under load."
 
 
@@ -185,7 +186,10 @@ async def _server(
             }
             async with bench.serve(env) as target:
                 exchange.local_url = target.url
-                yield Rig(options, bench, exchange, target, simulators)
+                rig = Rig(options, bench, exchange, target, simulators)
+                yield rig
+                if not await exchange.wait_delivered(CALLBACKS_S):
+                    rig.problems.append(f"status callbacks were not answered within {CALLBACKS_S:g} s")
 
 
 def write_agent(folder: Path, options: Options) -> None:

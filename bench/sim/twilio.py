@@ -112,6 +112,7 @@ class Exchange:
         self.rest = RestServer(self.account.account_sid, self.account.auth_token, self)
         self.rest_url = ""
         self.callbacks_failed = 0
+        self._delivering: set[asyncio.Task[None]] = set()
         self.arrivals = Arrivals(weather) if weather else None
         self.ticker = Ticker(FRAME_NS, slots, self.arrivals.deliver_due if self.arrivals else None)
         self._voice_path = voice_path
@@ -414,7 +415,7 @@ class Exchange:
             "CallDuration": str(seconds),
             "SipResponseCode": "200" if call.status == "completed" else "486",
         }
-        self._tasks.create_task(self._deliver(self.public_url + self._status_path, form))
+        self._deliver_soon(self.public_url + self._status_path, form)
 
     def _stream_callback(self, call: Call, verb: Stream, stream: MediaStream, event: str, error: str = "") -> None:
         if not verb.status_callback:
@@ -429,7 +430,18 @@ class Exchange:
         }
         if error:
             form["StreamError"] = error
-        self._tasks.create_task(self._deliver(verb.status_callback, form))
+        self._deliver_soon(verb.status_callback, form)
+
+    def _deliver_soon(self, url: str, form: Mapping[str, str]) -> None:
+        task = self._tasks.create_task(self._deliver(url, form))
+        self._delivering.add(task)
+        task.add_done_callback(self._delivering.discard)
+
+    async def wait_delivered(self, seconds: float) -> bool:
+        """Wait until no callback is on its way: before the server stops. False when the time is over before."""
+        if self._delivering:
+            await asyncio.wait(set(self._delivering), timeout=seconds)
+        return not self._delivering
 
     async def _deliver(self, url: str, form: Mapping[str, str]) -> None:
         try:

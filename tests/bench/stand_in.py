@@ -206,7 +206,7 @@ class StandIn:
         self.upgrades: list[dict[str, str]] = []
         self.agents: list[Agent] = []
         self.turns: list[dict[str, Any]] = []
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._validator = RequestValidator(TOKEN)
 
     async def __aenter__(self) -> StandIn:
@@ -219,9 +219,11 @@ class StandIn:
     async def __aexit__(self, *_: object) -> None:
         for server in (self._http, self._media):
             server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        # Not cancelled: asyncio's own callback of a connection would log that as an error.
+        for writer in self._serving.values():
+            writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=5)
         for server in (self._http, self._media):
             await server.wait_closed()
 
@@ -238,8 +240,8 @@ class StandIn:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, media_port: int) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             if b"upgrade: websocket" in head.lower():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,24 +37,22 @@ def short(turn: int, caller: str) -> bytes:
     return right(turn, caller)[:7520]
 
 
-def run(
-    cases: Sequence[tuple[RunOnce, Broken]], folder: Path, *, calls: int, seconds: float, behaviour: Behaviour
-) -> dict[Broken, Result]:
+def run(cases: dict[str, tuple[RunOnce, Behaviour]], folder: Path, *, calls: int, seconds: float) -> dict[str, Result]:
     """All cases at the same time, each with a stand-in of its own."""
 
-    async def one(run_once: RunOnce, broken: Broken) -> Result:
-        made = Behaviour(
-            greeting_ms=200, reply=behaviour.reply, paced=True, loud=behaviour.loud,
-            confirm_frames=behaviour.confirm_frames, broken=broken,
-        )  # fmt: skip
+    async def one(run_once: RunOnce, behaviour: Behaviour) -> Result:
         options = Options(calls=calls, seconds=seconds, pin=False)
-        return await run_once(options, SOUND, bench_with(made, folder))
+        return await run_once(options, SOUND, bench_with(behaviour, folder))
 
     async def main() -> list[Result]:
         async with asyncio.timeout(50):
-            return await asyncio.gather(*(one(run_once, broken) for run_once, broken in cases))
+            return await asyncio.gather(*(one(*case) for case in cases.values()))
 
-    return dict(zip((broken for _, broken in cases), uvloop.run(main()), strict=True))
+    return dict(zip(cases, uvloop.run(main()), strict=True))
+
+
+def answering(reply: Callable[[int, str], bytes], broken: Broken = "", **more: int) -> Behaviour:
+    return Behaviour(greeting_ms=200, reply=reply, paced=True, broken=broken, **more)
 
 
 TIMING = ("late", "ran dry", "callers wait")
@@ -67,12 +65,12 @@ def faults(result: Result) -> list[str]:
 
 def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
     names: tuple[Broken, ...] = ("", "pacer", "slow pacer", "vad")
-    behaviour = Behaviour(reply=short)
-    found = run([(capacity.run_once, name) for name in names], tmp_path, calls=3, seconds=2.5, behaviour=behaviour)
+    cases = {str(name): (capacity.run_once, answering(short, name)) for name in names}
+    found = run(cases, tmp_path, calls=3, seconds=2.5)
     good = found[""]
     assert good["turns_completed"] == good["turns_expected"] >= 3
     assert faults(good) == []
-    expected: dict[Broken, str] = {
+    expected = {
         "pacer": "overfilled the caller's buffer",
         "slow pacer": "ran dry inside an utterance",
         "vad": "turns were not answered",
@@ -85,17 +83,19 @@ def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
 
 
 def test_capacity_notices_one_turn_in_fifty(tmp_path: Path) -> None:
-    behaviour = Behaviour(reply=short)
-    found = run([(capacity.run_once, "one in fifty")], tmp_path, calls=26, seconds=2.5, behaviour=behaviour)
-    result = found["one in fifty"]
+    cases = {"": (capacity.run_once, answering(short, "one in fifty"))}
+    result = run(cases, tmp_path, calls=26, seconds=2.5)[""]
     assert result["turns_expected"] >= 50
     assert result["turns_expected"] - result["turns_completed"] == result["turns_expected"] // 50
     assert any("turns were not answered" in why for why in result["broken"])
 
 
 def test_latency_notices_an_account_that_does_not_add_up(tmp_path: Path) -> None:
-    cases: list[tuple[RunOnce, Broken]] = [(latency.run_once, ""), (latency.run_once, "account")]
-    found = run(cases, tmp_path, calls=3, seconds=2.0, behaviour=Behaviour(reply=short))
+    cases = {
+        "": (latency.run_once, answering(short)),
+        "account": (latency.run_once, answering(short, "account")),
+    }
+    found = run(cases, tmp_path, calls=3, seconds=2.0)
     assert found[""]["server_turns"] > 0
     assert set(found[""]["stages"]) == {"detect", "own"}
     assert found[""]["stage_sum_error_ms"] == 0
@@ -104,12 +104,12 @@ def test_latency_notices_an_account_that_does_not_add_up(tmp_path: Path) -> None
 
 
 def test_bargein_notices_what_is_broken(tmp_path: Path) -> None:
-    noise = noise_clip("white", [ASK], 10.0)
+    run_once = bargein.run_with(noise_clip("white", [ASK], 10.0))
+    # Noise at 10 dB below a tone of 8000: its peaks stay under the threshold, but not under that of the nervous one.
     names: tuple[Broken, ...] = ("", "barge-in", "late clear", "stale")
-    run_once = bargein.run_with(noise)
-    # Noise at 10 dB below a tone of 8000: its peaks stay under the threshold.
-    behaviour = Behaviour(reply=right, loud=7000, confirm_frames=3)
-    found = run([(run_once, name) for name in names], tmp_path, calls=2, seconds=3.2, behaviour=behaviour)
+    cases = {str(name): (run_once, answering(right, name, loud=7000, confirm_frames=3)) for name in names}
+    cases["nervous"] = (run_once, answering(right, confirm_frames=3))
+    found = run(cases, tmp_path, calls=2, seconds=4.0)
     good = found[""]
     assert good["barge_ins_cleared"] == good["barge_ins"] >= 2
     assert good["stale_frames_after_clear"] == 0
@@ -117,7 +117,7 @@ def test_bargein_notices_what_is_broken(tmp_path: Path) -> None:
     assert good["agent_minutes_in_noise"] > 0
     assert good["false_pauses"] == 0
     assert faults(good) == []
-    expected: dict[Broken, str] = {
+    expected = {
         "barge-in": "were not cleared",
         "late clear": "time to clear p95",
         "stale": "frames of a cancelled answer came after clear",
@@ -126,23 +126,17 @@ def test_bargein_notices_what_is_broken(tmp_path: Path) -> None:
         assert any(reason in why for why in found[name]["broken"]), (name, found[name]["broken"])
     # A chunk of 100 ms after each clear.
     assert found["stale"]["stale_frames_after_clear"] == 5 * found["stale"]["barge_ins_cleared"]
-
-
-def test_bargein_counts_pauses_for_noise(tmp_path: Path) -> None:
-    run_once = bargein.run_with(noise_clip("white", [ASK], 10.0))
-    # This one takes any sound for the caller.
-    found = run([(run_once, "")], tmp_path, calls=2, seconds=4.5, behaviour=Behaviour(reply=right, confirm_frames=3))
-    assert found[""]["false_pauses"] >= 2
-    assert found[""]["false_pauses_per_minute"] > 10
-    assert found[""]["resumed"] == 0
+    nervous = found["nervous"]
+    assert nervous["false_pauses"] >= 2
+    assert nervous["false_pauses_per_minute"] > 10
+    assert nervous["resumed"] == 0
 
 
 def test_soak_notices_what_is_left_over(tmp_path: Path) -> None:
     async def total(options: Options, sound: Sound, bench: object) -> Result:
         return await soak.run_once(options, sound, bench, 16)  # type: ignore[arg-type]
 
-    cases: list[tuple[RunOnce, Broken]] = [(total, "leak")]
-    found = run(cases, tmp_path, calls=8, seconds=0.0, behaviour=Behaviour(reply=short))["leak"]
+    found = run({"": (total, answering(short, "leak"))}, tmp_path, calls=8, seconds=0.0)[""]
     assert found["errors"] == 0
     assert found["turns_completed"] == found["turns_expected"] > 8
     assert found["fds"] == {"first": 8, "last": 16}
@@ -154,7 +148,7 @@ def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: 
     out, recording = tmp_path / "out.json", tmp_path / "call.wav"
     write_stereo(recording, b"\xff" * 4000 + tone(300, 300) + b"\xff" * 8000 + tone(260, 300), tone(2000, 500))
     arguments = ["--calls", "2", "--seconds", "2.5", "--no-pin", "--recording", str(recording), "--json", str(out)]
-    broken = bench_with(Behaviour(greeting_ms=200, paced=True, broken="pacer", reply=right), tmp_path)
+    broken = bench_with(answering(right, "pacer"), tmp_path)
     assert capacity.main(arguments, broken) == 1
     result = json.loads(out.read_text())
     assert any("overfilled" in why for why in result["broken"])
@@ -163,7 +157,7 @@ def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: 
     assert "FAILED" in said.err
     assert "turns completed of expected" in said.out
     # Nothing is wrong with this server, but the floor moved by a fifth: no verdict is better than a wrong one.
-    moved = bench_with(Behaviour(greeting_ms=200, paced=True, reply=right), tmp_path, SteadyFloor(6.0))
+    moved = bench_with(answering(right), tmp_path, SteadyFloor(6.0))
     assert capacity.main(arguments, moved) == 1
     result = json.loads(out.read_text())
     assert not result["valid"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 import uvloop
 
 from bench.load import bargein, clips, floor, options, plot, soak, verdict
@@ -377,3 +378,11 @@ def test_what_needs_tone_codes_refuses_simulated_providers(tmp_path: Path) -> No
         uvloop.run(soak.run_once(sim, sound, bench, 20))
     with pytest.raises(options.UsageError, match="no words"):
         options.check(asked("--providers", "sim", "--recording", "x.wav"))
+
+
+def test_keys_are_counted_in_the_real_server(redis_url: str) -> None:
+    path = Path(redis_url.removeprefix("unix://").partition("?")[0])
+    assert soak.count_keys(path) == 0
+    with redis.Redis(unix_socket_path=str(path)) as client:
+        client.mset({f"key {n}": n for n in range(2500)})
+    assert soak.count_keys(path) == 2500
