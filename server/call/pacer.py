@@ -52,9 +52,18 @@ class Pacer:
         now_ns = self._clock.now_ns()
         late_ns = now_ns - self._due_ns
         self._on_late(late_ns / 1e9)
-        for paced in [*self._active]:
-            if not paced.tick(now_ns):
-                self._active.pop(paced, None)
+        try:
+            for paced in [*self._active]:
+                if paced not in self._active:
+                    continue  # ended by what another one did in this tick
+                # Taken out first: one that raises is not asked again, and the others keep their tick.
+                del self._active[paced]
+                if paced.tick(now_ns):
+                    self._active[paced] = None
+        finally:
+            self._go_on(loop, late_ns)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop, late_ns: int) -> None:
         if not self._active:
             self._handle = None
             return

@@ -172,7 +172,6 @@ class CallSession:
                 for data, is_text in backlog:
                     self.on_message(data, is_text)
                 await self._ended.wait()
-                self.downlink.close()
                 self.dispatch(ev.StreamEnded(self.end_reason))
                 await self._last_words()
                 self._stop_tasks()
@@ -197,6 +196,8 @@ class CallSession:
         """The stream is over; the first reason stands."""
         if not self.end_reason:
             self.end_reason = reason
+            # At once: the pacer may tick before anybody who waits for the end is woken.
+            self.downlink.close()
             self._ended.set()
 
     async def _last_words(self) -> None:
@@ -385,5 +386,6 @@ class CallSession:
         if self.end_reason in ("", "caller_hung_up"):
             # The carrier's stop is the answer to our hang-up.
             self.end_reason = f"agent_hung_up:{reason}"
+        self.downlink.close()
         self._close_socket(1000)
         self._ended.set()
