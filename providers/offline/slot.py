@@ -7,9 +7,10 @@ finds a value anywhere in a sentence; not strict, the agent has just asked for i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 from providers.offline.lexicon import ENGLISH, SPANISH, Lexicon
 from providers.offline.words import (
@@ -189,16 +190,32 @@ def _date(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
 def _sounds_like_a_day(words: list[str], lexicon: Lexicon) -> Found | None:
     """A day was asked for, and something like one was heard: "how about Cersei". It is read back before it counts."""
     best: tuple[float, Found] | None = None
-    ordinary = ordinary_stems(lexicon)
-    for at, word in enumerate(words):
-        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary:
-            continue
+    for said, start, end, is_rare in _misheard(words, lexicon):
         for day in lexicon.weekdays:
-            near = similarity(word, day)
+            near = similarity(said, day) if is_rare or said[0] == day[0] else 0.0
             if near >= DAY_SIMILARITY and (best is None or near > best[0]):
                 named = lexicon.weekdays[day]
-                best = near, Found(named if lexicon is ENGLISH else f"el {named}", at, at + 1)
+                if lexicon is not ENGLISH:
+                    named = f"el {named}"
+                elif start and words[start - 1] == "next":
+                    named, start = f"next {named}", start - 1
+                best = near, Found(named, start, end)
     return best[1] if best is not None else None
+
+
+def _misheard(words: list[str], lexicon: Lexicon) -> Iterator[tuple[str, int, int, bool]]:
+    """What may be one word misheard: rare words, numbers ("thirty"), and two words that were one ("to thee").
+
+    (what was heard, first word, one past the last, whether it is a rare word)
+    """
+    ordinary = ordinary_stems(lexicon)
+    for at, word in enumerate(words):
+        is_rare = stem(word, lexicon) not in ordinary
+        if len(word) >= MIN_MISHEARD_CHARS and (is_rare or word in lexicon.numbers):
+            yield word, at, at + 1, is_rare
+    for at, (one, other) in enumerate(pairwise(words)):
+        if len(one) + len(other) >= MIN_MISHEARD_CHARS and len(one) <= 3 and stem(other, lexicon) not in ordinary:
+            yield one + other, at, at + 2, False
 
 
 def _month_day(words: list[str], lexicon: Lexicon) -> Found | None:

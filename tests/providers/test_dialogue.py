@@ -251,6 +251,22 @@ def test_a_misheard_value_is_taken_for_what_was_asked_and_read_back() -> None:
     assert "booked" in talk.say("The correct, please.")
 
 
+@pytest.mark.parametrize(
+    ("heard", "day"),
+    [
+        ("Thirty would suit us best.", "Thursday"),
+        ("Would next to thee be all right?", "next Tuesday"),
+        ("Maybe the thirtieth.", "the 30th"),
+    ],
+)
+def test_a_misheard_day_is_a_day_when_one_was_asked_for(heard: str, day: str) -> None:
+    talk = Talk(CLINIC)
+    talk.say("I want to book a cleaning")
+    assert "what time" in talk.say(heard)
+    talk.say("At ten.")
+    assert f"cleaning, {day}, 10 o'clock, for Helen Carter" in talk.say("My name Helen Carter.")
+
+
 def test_a_choice_that_only_sounds_like_one_is_read_back() -> None:
     talk = Talk(CLINIC)
     talk.say("I need an appointment")
