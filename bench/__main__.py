@@ -17,6 +17,7 @@ BENCHES = {
     "soak": ("bench.load.soak", "what many short calls leave behind: memory, threads, descriptors, keys"),
     "peers": ("bench.peers.run", "the same callers against pipecat, side by side"),
     "check": ("bench.load.check", "a short version of all of these against budgets.toml: `make bench`"),
+    "sdk": ("bench.sdk.run", "threads, memory, CPU and latency of each vendor's SDK at 1, 10 and 40 calls"),
     "micro": ("bench.micro", "each native kernel beside the usual alternative"),
 }
 
