@@ -106,7 +106,8 @@ def show(rows: list[dict[str, Any]]) -> str:
         mine = row["rss_kib_per_call"]
         lines.append(
             (
-                row["sdk"], str(row["calls"]), str(row["threads"]), str(row["rss_kib"]), "-" if mine is None else str(mine),
+                row["sdk"], str(row["calls"]), str(row["threads"]), str(row["rss_kib"]),
+                "-" if mine is None else str(mine),
                 f"{row['cpu_ms_per_call_s']:.2f}", f"{row['added_ms']['p50']:.1f}", f"{row['added_ms']['p95']:.1f}",
                 f"{row['tick_late_ms']['p99']:.1f}", str(row["answers"]),
             )
