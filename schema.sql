@@ -100,7 +100,7 @@ CREATE TABLE IF NOT EXISTS turn (
     tts_provider       text             NOT NULL,
     PRIMARY KEY (call_id, turn_no)
 );
-COMMENT ON TABLE turn IS 'one answer of the agent and its latency account (DESIGN 3)';
+COMMENT ON TABLE turn IS 'one answer of the agent and its latency account';
 COMMENT ON COLUMN turn.turn_latency_ms IS 'caller''s last speech sample received -> agent''s first audible sample sent; NULL when nothing was answered; the sum of all stages but playout';
 COMMENT ON COLUMN turn.detect_ms IS 'last speech sample -> VAD knows of the silence';
 COMMENT ON COLUMN turn.endpointing_ms IS 'VAD knows -> policy ends the turn';

@@ -3,7 +3,7 @@
     in ──split into D planes──> [ history | block ] ──U rows of taps──> zip U rows ──> out      out_hz / in_hz = U / D
 
 A group of D input samples determines U output samples, and each push returns all that it completes, so the stream of
-bytes does not depend on how it was cut (soxr holds 64 ms back at 20 ms pushes, AUDIO 1.3). The taps are in
+bytes does not depend on how it was cut (soxr holds 64 ms back at 20 ms pushes). The taps are in
 fir_taps.py; reference.py defines the result: zero-stuffing by U, one convolution, every D-th sample, rounded half
 up and saturated. All sums are exact, so every instruction set gives the same bits.
 """

@@ -1,7 +1,7 @@
 """One resampler for any pair of rates: the FIR on the live path, soxr for the rest, a copy for equal rates.
 
 The three behave alike: push s16, get s16; cut the input anywhere; flush for the tail. They differ in what they hold
-back: fir.Fir nothing, soxr up to 118 ms (AUDIO 1.3), so soxr is for files and for rates that telephony does not use.
+back: fir.Fir nothing, soxr up to 118 ms, so soxr is for files and for rates that telephony does not use.
 soxr runs in float and we round: its own int16 output is dithered, so the same input would give other bytes each time.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["Resampler"]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 LOWEST_HZ, HIGHEST_HZ = 1_000, 192_000
-# -95 dB images at 3.8 us a frame (AUDIO 1.3); higher ones hold more back and int16 shows no difference.
+# -95 dB images at 3.8 us a frame; higher ones hold more back and int16 shows no difference.
 SOXR_QUALITY = "HQ"
 
 

@@ -3,7 +3,7 @@
     logger ─► Handler: format and redact at once ─► bounded queue ─► writer thread ─► stream
 
 Logging never blocks a call: with the sink stuck the queue fills, further lines are dropped and counted, and the
-first line after that says how many (RELIABILITY row 65). Extra fields of a record become fields of the object.
+first line after that says how many. Extra fields of a record become fields of the object.
 """
 
 from __future__ import annotations

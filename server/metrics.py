@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-# DESIGN 3, in seconds: the caller notices steps of this size.
+# In seconds: the caller notices steps of this size.
 TURN_BUCKETS_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0, 5.0)
-# DESIGN 3: our own share and lateness are two orders of magnitude smaller.
+# Our own share and lateness are two orders of magnitude smaller.
 OWN_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 STAGES = ("detect", "endpointing", "stt", "llm", "clause", "tts", "own", "playout")
-"""Every millisecond of a turn belongs to exactly one of these (DESIGN 3)."""
+"""Every millisecond of a turn belongs to exactly one of these."""
 
 # Which provider a stage's time belongs to; the other stages are ours or the carrier's.
 _STAGE_SERVICE = {"stt": "stt", "llm": "llm", "clause": "llm", "tts": "tts"}
@@ -128,7 +128,7 @@ class Metrics:
             channel: twilio, telnyx or browser.
             providers: service (stt, llm, tts) -> vendor; turn latency carries the model's vendor.
         Raises:
-            KeyError: a stage that DESIGN 3 does not name: our bug, never a caller's doing.
+            KeyError: a stage that STAGES does not name: our bug, never a caller's doing.
         """
         channel = self._word(channel)
         for stage, ms in stages_ms.items():

@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "bench.micro": {"audio_native", "server.wire.grammar"},
     "tests": set(OURS),
 }  # fmt: skip
-# Time comes in as an argument, and nothing waits (STYLE of the sans-IO cores).
+# Time comes in as an argument, and nothing waits.
 PURE_PACKAGES = ("server.agent", "server.wire", "server.turn", "server.dialogue")
 NOT_PURE = {"asyncio", "time", "socket", "threading", "random", "datetime", "os", "uvloop", "httpx", "asyncpg", "redis"}
 EXTERNAL_OF_NATIVE = {"numpy", "soxr", "webrtcvad"}

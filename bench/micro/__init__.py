@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 
 def measure(rounds: int, wanted: str = "") -> list[Row]:
-    """One row for each kernel and alternative: the fields of DESIGN 6, and `resampling` where that is a choice."""
+    """One row for each kernel and alternative; it has `resampling` where that is a choice."""
     rows: list[Row] = []
     for kernel, resampling, make in sources():
         if wanted in kernel:

@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import audioop
 
-FRAMES = 256  # in rotation: 80 KB of s16 at 8 kHz, what the anchors of AUDIO.md used
+FRAMES = 256  # in rotation: 80 KB of s16 at 8 kHz: more than a first-level cache holds
 FRAME_MS = 20
 GAIN_Q15 = 9_000
 

@@ -17,7 +17,7 @@ from bench.sim.sound import FRAME_SAMPLES, SAMPLES_PER_MS
 
 LEAD_MS = 200
 CHUNK_MS = 100
-"""The pacing that DESIGN 2.5 promises; lateness is measured against it."""
+"""The pacing that the server promises; lateness is measured against it."""
 JOIN_SAMPLES = 1500 * SAMPLES_PER_MS
 """Silence after which more audio is another utterance: longer than any pause inside one, shorter than an idle limit."""
 MAX_BUFFERED_BYTES = 600 * 8000
@@ -26,7 +26,7 @@ MAX_BUFFERED_BYTES = 600 * 8000
 
 @dataclass(slots=True)
 class PlayoutCounters:
-    """`lateness_ms`: one value for each message but an utterance's first (DESIGN 3). `underruns`: dry inside one.
+    """`lateness_ms`: one value for each message but an utterance's first. `underruns`: dry inside one.
 
     `overfills`: messages that raised the buffer above lead + chunk, where `clear` would lose what it should not.
     """

@@ -31,7 +31,7 @@ from providers.offline.moonshine_model import RATE_HZ, SHA256, TOKENS_PER_S, Rec
 BYTES_PER_MS = 2 * RATE_HZ // 1000
 PART_BYTES = 30_000 * BYTES_PER_MS  # the model was trained on shorter clips
 MAX_PARTS = 4  # two minutes without a pause: the oldest part is dropped and counted
-INTERIM_BYTES = 500 * BYTES_PER_MS  # FEASIBILITY 3: 10 % of real time; every 250 ms costs 23 % and guesses badly
+INTERIM_BYTES = 500 * BYTES_PER_MS  # 10 % of real time; every 250 ms costs 23 % and guesses badly
 TAIL_BYTES = 2_000 * BYTES_PER_MS  # after a commit, in case the caller goes on
 CUT_WINDOW_BYTES = 5_000 * BYTES_PER_MS  # a part is cut at the quietest 100 ms of its last five seconds
 CUT_STEP_SAMPLES = RATE_HZ // 10

@@ -24,7 +24,7 @@ from server.turn.playout import NS_PER_S, PlayoutClock
 from server.wire.event import Codec, MediaFormat, Wire
 
 FRAME_MS = 20
-# Unsent audio beyond this makes the synthesiser wait (DESIGN 2.5).
+# Unsent audio beyond this makes the synthesiser wait.
 HIGH_WATER_MS = 8000
 # Bytes in the socket that stand for 400 ms of PCMU in JSON; more means that the peer does not read.
 MAX_SOCKET_BYTES = 16_384

@@ -19,7 +19,7 @@ from server.wire.event import Ignored, StreamConnected, StreamStarted, Wire
 
 log = logging.getLogger(__name__)
 
-# The carrier sends `start` right after the upgrade; a stranger has no reason to hurry (RELIABILITY 4, row 4).
+# The carrier sends `start` right after the upgrade; a stranger has no reason to hurry.
 START_MS = 5000
 # Two seconds of audio while the secret is redeemed.
 MAX_BACKLOG = 100

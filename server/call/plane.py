@@ -37,12 +37,12 @@ from server.wire.twilio import TwilioWire
 
 log = logging.getLogger(__name__)
 
-# Twilio connects within a second or reports 31901; RELIABILITY row 4.
+# Twilio connects within a second or reports 31901.
 RESERVATION_S = 15.0
-# Frames come every 20 ms, so silence of the socket is the sign of a lost line (RELIABILITY row 3).
+# Frames come every 20 ms, so silence of the socket is the sign of a lost line.
 STREAM_SILENCE_NS = 2_000_000_000
 WATCH_S = 0.25
-# A call whose stream breaks more often than this is given up (RELIABILITY row 2).
+# A call whose stream breaks more often than this is given up.
 MAX_RESUMES = 3
 PUT_AWAY_S = 5.0
 MAX_KNOWN_CALLS = 10_000

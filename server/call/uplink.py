@@ -22,9 +22,9 @@ from server.wire.grammar import grammar_for
 
 # What was said just before the VAD opened belongs to the word: consonants are quiet.
 PRE_ROLL_MS = 300
-# More bad messages than this within the window and the stream is not worth hearing (RELIABILITY row 11).
+# More bad messages than this within the window and the stream is not worth hearing.
 MAX_BAD, BAD_WINDOW_NS = 50, 10_000_000_000
-# Keypads are slow; anything faster is a flood (RELIABILITY row 17).
+# Keypads are slow; anything faster is a flood.
 MAX_DIGITS, DIGIT_WINDOW_NS = 20, 1_000_000_000
 # Utterances without a final; more than this are not said in the eight seconds that the ring holds.
 MAX_PENDING = 16

@@ -89,9 +89,9 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitConfig:
-    connections_per_ip: int = 200  # open and not upgraded (RELIABILITY 1, row 19)
+    connections_per_ip: int = 200  # open and not upgraded
     handshakes_per_s: int = 20  # new connections of one address; load generators share one
-    stream_token_ttl_s: int = 60  # between the carrier's webhook and its media stream (RELIABILITY 4, row 4)
+    stream_token_ttl_s: int = 60  # between the carrier's webhook and its media stream
 
     def __post_init__(self) -> None:
         check_range("CONNECTIONS_PER_IP", self.connections_per_ip, 1, 100_000)
@@ -195,7 +195,7 @@ class TwilioConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaConfig:
-    pacer_lead_ms: int = 200  # what the carrier's buffer is kept filled to (DESIGN 2.5)
+    pacer_lead_ms: int = 200  # what the carrier's buffer is kept filled to
     pacer_chunk_ms: int = 100  # one send costs the same whatever its size, so fewer and larger
     journal: bool = True  # events and actions of each call, for replay
 

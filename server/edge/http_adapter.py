@@ -2,7 +2,7 @@
 
     FrontDoor ── HttpAdapter.take_over(transport, bytes read) ──> StreamReader/-Writer ──> _Server (TCPServer) ──> app
 
-Guarantees: HTTP/1 only, no WebSocket and no h2c upgrade (Hypercorn's WebSocket has no memory bound, RELIABILITY M1);
+Guarantees: HTTP/1 only, no WebSocket and no h2c upgrade (Hypercorn's WebSocket has no memory bound);
 a body of at most `body_bytes` within `body_ms`; a peer that does not read is cut off after `write_ms`; answers close
 the connection unless `keep_alive_requests` says otherwise; Content-Length together with Transfer-Encoding is refused
 (smuggling). Leaves to others: the first request's head (front_door.py), what is answered (app.py).

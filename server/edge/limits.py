@@ -17,7 +17,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeLimits:
-    """Bounds of the front door (RELIABILITY row 19). `exempt_networks` are free of the per-peer ones only."""
+    """Bounds of the front door. `exempt_networks` are free of the per-peer ones only."""
 
     head_bytes: int = 8_192
     """Request line and headers; carriers send under 1.5 KiB."""

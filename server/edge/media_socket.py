@@ -42,7 +42,7 @@ CLOSED_ABNORMALLY = 1006
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
     message_bytes: int = 65_536
-    """A Twilio media message is 300 B; 64 KiB is RELIABILITY row 12."""
+    """A Twilio media message is 300 B; 64 KiB is beyond any honest one."""
     frames_per_s: int = 1_000
     """20 times the rate of a carrier. A burst after a 10 s stall is 500."""
     buffered_bytes: int = 262_144
@@ -52,7 +52,7 @@ class MediaLimits:
     send_buffer_bytes: int = 32_768
     """SO_SNDBUF. The kernel's default takes megabytes: minutes of audio that `clear` could not reach."""
     user_timeout_ms: int = 5_000
-    """TCP_USER_TIMEOUT: a peer that acknowledges nothing for this long is gone (RELIABILITY row 3)."""
+    """TCP_USER_TIMEOUT: a peer that acknowledges nothing for this long is gone."""
     close_linger_ms: int = 250
     """Time for the close code to arrive before the connection is reset."""
     close_ms: int = 1_000

@@ -1,7 +1,7 @@
 """TLS on the front door, for those without a proxy: one context whose certificate is replaced while it serves.
 
 Guarantees: TLS 1.2 or newer, HTTP/1.1 as the only ALPN name; a broken or half-written pair of files never replaces a
-good one. Leaves to others: when to look (front_door.py looks every 2 s; RELIABILITY row 20 allows 5).
+good one. Leaves to others: when to look (front_door.py looks every 2 s: a new certificate is served within five).
 """
 
 from __future__ import annotations

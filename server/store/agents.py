@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 REFRESH_S = 10.0
 """How long a change made by another process may take to reach this one's new calls."""
 SNAPSHOT_MAX_AGE_S = 24 * 3600
-"""Older than this, starting on it does more harm than not starting (RELIABILITY row 40)."""
+"""Older than this, starting on it does more harm than not starting."""
 
 Source = Literal["nothing", "snapshot", "database"]
 

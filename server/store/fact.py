@@ -14,7 +14,7 @@ from typing import Literal
 import orjson
 
 STAGES = ("detect", "endpointing", "stt", "llm", "clause", "tts", "own", "playout")
-"""Owners of a turn's milliseconds (DESIGN 3); one column of `turn` for each."""
+"""Owners of a turn's milliseconds; one column of `turn` for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """PostgreSQL by asyncpg, with every wait bounded and no connection kept that cannot be trusted.
 
-    acquire     250 ms, connecting included up to 2 s (RELIABILITY rows 43, 45)
+    acquire     250 ms, connecting included up to 2 s
     command     2 s; when the time is up the connection is terminated, because asyncpg's own way of cancelling waits
-                for a second connection (RELIABILITY M7: 72 s)
+                for a second connection (72 s were measured)
     evicted     SQLSTATE 25006 (read only), 57P0x (shutting down), 08xxx (connection): all idle connections go too,
                 so that a failover costs one error and not a pool (M8)
 
@@ -116,7 +116,7 @@ class Postgres:
             PostgresUnavailable, asyncpg.PostgresError: nothing has been changed.
         """
         async with self.connection(SCHEMA_S) as connection, connection.transaction():
-            # A table that is in use must not make every other query of it wait behind us (RELIABILITY 49).
+            # A table that is in use must not make every other query of it wait behind us.
             await connection.execute("SET LOCAL lock_timeout = '2s'")
             await connection.execute("SET LOCAL client_min_messages = warning")
             await connection.execute(LOCK_SCHEMA, timeout=SCHEMA_S)

@@ -1,7 +1,7 @@
 """Redis for state that can be rebuilt: 50 ms a command, no retries, and no more tries while it is sick.
 
 redis-py's own defaults are 5 s and ten retries: one read of a frozen server had not returned after 30 s
-(RELIABILITY M11). Here a command costs at most 50 ms, and after five errors in a row none for 10 s. A connection
+(measured). Here a command costs at most 50 ms, and after five errors in a row none for 10 s. A connection
 whose command was cancelled or overran is closed, so that its late reply can never answer somebody else (row 55).
 """
 

@@ -20,7 +20,7 @@ from uuid import UUID
 
 MAGIC = b"TSPOOL01"
 SEGMENT_BYTES = 16 * 1024 * 1024
-"""A segment that has reached this size is closed (RELIABILITY 2.3)."""
+"""A segment that has reached this size is closed."""
 RECORD_MAX_BYTES = 1024 * 1024
 """A length above this is damage, not a record."""
 

@@ -1,4 +1,4 @@
-"""The local log that every fact reaches first, in good times and bad (RELIABILITY 2).
+"""The local log that every fact reaches first, in good times and bad.
 
     call ─append_nowait─► bounded queue ─► writer thread ─group commit─► segment files ─► shipper ─► PostgreSQL
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 GROUP_MS = 20
 GROUP_RECORDS = 64
-"""A commit takes what came within GROUP_MS of its first record, at most GROUP_RECORDS (RELIABILITY 2.3)."""
+"""A commit takes what came within GROUP_MS of its first record, at most GROUP_RECORDS."""
 QUEUE_RECORDS = 10_000
 QUEUE_BYTES = 32 * 1024 * 1024
 ADMIT_BELOW = 0.8

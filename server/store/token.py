@@ -28,7 +28,7 @@ from server.store.redis import KEY_PREFIX, Redis, RedisUnavailable
 log = logging.getLogger(__name__)
 
 TTL_S = 60
-"""From webhook to stream; the carrier needs about one (RELIABILITY 4, row 4)."""
+"""From webhook to stream; the carrier needs about one."""
 CAPACITY = 10_000
 _NONCE_BYTES = 16
 _CLAIM_BYTES = _NONCE_BYTES + 8

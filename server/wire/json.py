@@ -231,7 +231,7 @@ class SequenceTracker:
     __slots__ = ("_recent", "highest", "repeats")
 
     WINDOW = 64
-    """A repeat follows its original closely; RELIABILITY allows 60 ms of reordering, three frames."""
+    """A repeat follows its original closely; 60 ms of reordering are three frames."""
 
     def __init__(self) -> None:
         self._recent: dict[int, None] = {}

@@ -32,7 +32,7 @@ def test_a_caller_is_understood_answered_and_recorded(tmp_path: Path) -> None:
     assert leaves.all_problems == []
     turns = [turn for turn in demo.talks[0].turns if turn["latency_ms"] is not None]
     assert len(turns) == 1
-    # Playout comes after turn latency; all else adds up to it (DESIGN 3).
+    # Playout comes after turn latency; all else adds up to it.
     stages = {name: ms for name, ms in turns[0]["stages"].items() if name != "playout"}
     assert sum(stages.values()) == pytest.approx(turns[0]["latency_ms"], abs=1.0)
     with wave.open(str(tmp_path / "asks.wav")) as file:

@@ -1,4 +1,4 @@
-"""RELIABILITY M1, M2, M5 and rows 12, 13, 19 against a server in a process of its own, whose peak memory is read.
+"""Oversize messages, deflate bombs, slow peers against a server in a process of its own, whose peak memory is read.
 
 Each attack runs beside a media connection that echoes a frame each 20 ms; it must keep its pace, and the peak of
 resident memory must grow by less than 8 MiB. The peak is the kernel's (VmHWM), so that nothing escapes between samples.
@@ -131,7 +131,7 @@ def socket_attack(head: bytes, block: bytes, sockets: int, codes: set[int]) -> A
 
 
 def deflate_bomb(inflated_mib: int) -> bytes:
-    """Zeros, deflated a thousandfold (RELIABILITY M2: 398 KiB that inflate to 400 MiB). Blocks are independent."""
+    """Zeros, deflated a thousandfold (398 KiB that inflate to 400 MiB). Blocks are independent."""
     deflate = zlib.compressobj(9, wbits=-15)
     return (deflate.compress(bytes(MIB)) + deflate.flush(zlib.Z_FULL_FLUSH)) * inflated_mib
 
