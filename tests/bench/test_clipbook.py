@@ -87,17 +87,20 @@ def test_a_word_that_was_not_received_is_not_heard(book: Clipbook) -> None:
 
 
 def test_lost_frames_cost_the_words_they_were_in(book: Clipbook) -> None:
-    dice, lost, total = random.Random(5), 0, 0
+    dice, lost, total, wrong = random.Random(5), 0, 0, 0
     for clip in book.clips * 4:
         frames = [clip.s16[at : at + FRAME] for at in range(0, len(clip.s16), FRAME)]
         gone = {at for at in range(len(frames)) if dice.random() < 0.02}
         sound = b"".join(frame for at, frame in enumerate(frames) if at not in gone)
         less, more = counts(clip.text, heard(book, silence(300) + sound + silence(300)))
         # The loss may hit two words, the next may begin while the place is looked up again.
-        assert less <= 3 * len(gone) and more == 0
+        assert less <= 3 * len(gone)
         lost += less
+        wrong += more
         total += len(clip.words)
     assert 0.05 < lost / total < 0.4
+    # What is left of a word may be another clip's: the synthesiser does not say a text twice in quite the same way.
+    assert wrong / total < 0.02
 
 
 def test_the_line_may_code_soften_and_resample(book: Clipbook) -> None:
