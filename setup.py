@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
 DEBUG = os.environ.get("AUDIO_NATIVE_DEBUG") == "1"
@@ -55,7 +55,6 @@ extensions = [
 ]
 
 setup(
-    packages=find_packages(include=["server*", "audio_native*", "providers*", "bench*"]),
     package_data={
         "audio_native": ["*.pyi", "*.pxd", "*.h", "py.typed"],
         "server": ["py.typed", "console/*", "data/*"],
