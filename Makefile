@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 NATIVE  = $(wildcard audio_native/*.pyx audio_native/*.pxd audio_native/*.h)
 
-.PHONY: run test lint demo bench build clean
+.PHONY: run test lint demo bench cuts build clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -39,6 +39,10 @@ demo: build
 
 bench: build
 	$(BIN)/python -m bench check
+
+# Recognition by the real SDK, cut a thousand times at random places: what a release wants; the suite does a few.
+cuts: build
+	CUTS=1000 $(BIN)/python -m pytest tests/call/test_azure_cuts.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info audio_native/*.c audio_native/*.so

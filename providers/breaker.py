@@ -5,7 +5,8 @@
       └── ramp: 10 % of requests, 10 % more each second ◄── success ───────┼──────────── one probe ──────┘
                                                                            └── failure: the pause doubles
 
-The ramp keeps a service that has just come back from being hit by everybody at once.
+The ramp keeps a service that has just come back from being hit by everybody at once. The breaker is advice: who has
+nobody else to ask (`providers.order`) asks all the same, and a success closes it from any state.
 """
 
 from __future__ import annotations
@@ -55,17 +56,26 @@ class Breaker:
         self._ramp_from_s: float | None = None
         self._ramp_credit = 0.0
 
-    def allows(self, now_s: float) -> bool:
-        """Whether a request may be made now. In the half-open state the first asker gets the probe."""
+    def may(self, now_s: float) -> bool:
+        """Whether a request would be welcome now. Changes nothing."""
         if self.state == "closed":
-            return self._ramp_allows(now_s)
-        if self.state == "open" and now_s < self._open_until_s:
-            return False
-        if self.state == "half_open" and now_s < self._probe_until_s:
-            return False
-        self.state = "half_open"
-        self._probe_until_s = now_s + PROBE_LOST_S
-        return True
+            return self._ramp_credit + self._ramp_share(now_s) >= 1
+        return now_s >= (self._open_until_s if self.state == "open" else self._probe_until_s)
+
+    def claim(self, now_s: float) -> bool:
+        """`may`, by somebody who will make the request at once and report how it went.
+
+        In the half-open state the first asker gets the probe; while the ramp lasts, refusals count towards the next
+        request that is let through.
+        """
+        welcome = self.may(now_s)
+        if self.state == "closed":
+            share = self._ramp_share(now_s)
+            self._ramp_credit = 0.0 if share >= 1 else self._ramp_credit + share - welcome
+        elif welcome:
+            self.state = "half_open"
+            self._probe_until_s = now_s + PROBE_LOST_S
+        return welcome
 
     def on_success(self, now_s: float) -> None:
         self._failures = 0
@@ -86,6 +96,11 @@ class Breaker:
         elif self.state == "closed" and (self._failures >= FAILURES_IN_A_ROW or self._is_failing(now_s)):
             self._open(now_s)
 
+    def on_dropped(self) -> None:
+        """A request was given up by its asker before anything was known: if it was the probe, the next one may be."""
+        if self.state == "half_open":
+            self._probe_until_s = 0.0
+
     def _open(self, now_s: float) -> None:
         self.state = "open"
         self._ramp_from_s = None
@@ -97,18 +112,14 @@ class Breaker:
         failed = sum(not fine for _, fine in self._recent)
         return len(self._recent) >= WINDOW_MIN_REQUESTS and failed >= FAILED_SHARE * len(self._recent)
 
-    def _ramp_allows(self, now_s: float) -> bool:
+    def _ramp_share(self, now_s: float) -> float:
+        """Of the requests, how many are let through: all of them, but for the first seconds after an outage."""
         if self._ramp_from_s is None:
-            return True
+            return 1.0
         share = RAMP_START + RAMP_PER_S * (now_s - self._ramp_from_s)
         if share >= 1:
             self._ramp_from_s = None
-            return True
-        self._ramp_credit += share
-        if self._ramp_credit < 1:
-            return False
-        self._ramp_credit -= 1
-        return True
+        return min(1.0, share)
 
 
 class Budget:

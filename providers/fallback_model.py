@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from providers.base import ChatDone, ChatEvent, ChatModel, ChatRequest, Message, TextDelta, ToolCall
 from providers.deadline import is_useful, with_deadlines
 from providers.errors import ProviderError, ProviderFiltered, ProviderRejected, ProviderUnavailable
-from providers.health import ProviderHealth
+from providers.health import Attempt, ProviderHealth
+from providers.order import Order
 from providers.race import first_of
 
 CONTINUE = (
@@ -71,15 +72,12 @@ class FallbackModel:
         """As ChatModel.stream. Raises the last candidate's ProviderError when nobody could finish."""
         reply = _Reply(request)
         error: ProviderError | None = None
-        left = [one for one in self._candidates if one.health.allows()]
-        if not left:
-            raise ProviderUnavailable("every provider is known to be down", provider=self.name)
-        while left:
-            one = left.pop(0)
+        order = Order(self._candidates)
+        while (one := order.next()) is not None:
             if error is not None:
                 one.health.observer.on_fallback("llm", error.provider or self.name, one.provider.name)
             try:
-                async with aclosing(self._attempt(one, left, reply)) as events:
+                async with aclosing(self._attempt(one, order, reply)) as events:
                     async for event in events:
                         yield event
                 return
@@ -92,7 +90,7 @@ class FallbackModel:
                 reply.cut()
                 if isinstance(failed, ProviderFiltered) and not reply.is_rephrasing:
                     reply.is_rephrasing = True
-                    left.append(one)
+                    order.put_back(one)
         assert error is not None
         raise error
 
@@ -102,82 +100,105 @@ class FallbackModel:
     # ── one candidate ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def _attempt(
-        self, one: ModelCandidate, left: list[ModelCandidate], reply: _Reply
+        self, one: ModelCandidate, order: _Order, reply: _Reply
     ) -> AsyncGenerator[ChatEvent, None]:
         """One candidate, asked a second time where that is polite; the hedge takes its place when it is quicker."""
-        began_s = asyncio.get_running_loop().time()
-        stream = self._open(one, reply, is_last=not left)
-        first: ChatEvent | None
-        for is_second in (False, True):
-            try:
-                first, one, stream = await self._first(one, stream, left, reply)
-                break
-            except ProviderError as error:
-                one.health.on_failure(error)
-                wait_ms = None if is_second else _wait_ms(error, one, alone=not left)
-                if wait_ms is None:
-                    raise
-                await asyncio.sleep(wait_ms / 1000)
-                stream = self._open(one, reply, is_last=not left)
-        one.health.saw_first((asyncio.get_running_loop().time() - began_s) * 1000)
+        asked = self._ask(one, reply, is_last=not order.has_more)
         try:
-            async with aclosing(stream):
+            for is_second in (False, True):
+                try:
+                    first, asked = await self._first(asked, order, reply)
+                    break
+                except ProviderError as error:
+                    asked.attempt.failed(error)
+                    wait_ms = None if is_second else _wait_ms(error, one, alone=not order.has_more)
+                    if wait_ms is None:
+                        raise
+                    await asyncio.sleep(wait_ms / 1000)
+                    asked = self._ask(one, reply, is_last=not order.has_more)
+            asked.attempt.saw_first()
+            asked.attempt.has_output = first is not None
+            async with aclosing(asked.stream) as stream:
                 if first is not None:
-                    for event in reply.take(first, one):
+                    for event in reply.take(first, asked.of):
                         yield event
                 async for item in stream:
-                    for event in reply.take(item, one):
+                    for event in reply.take(item, asked.of):
                         yield event
-            last = reply.finish(one)
+            last = reply.finish(asked.of)
+            asked.attempt.succeeded()
         except ProviderError as error:
-            one.health.on_failure(error)
+            asked.attempt.failed(error)
             raise
-        one.health.on_success()
+        finally:
+            asked.attempt.dropped()
         for event in last:
             yield event
 
-    async def _first(
-        self, one: ModelCandidate, stream: _Events, left: list[ModelCandidate], reply: _Reply
-    ) -> tuple[ChatEvent | None, ModelCandidate, _Events]:
+    async def _first(self, asked: _Asked, order: _Order, reply: _Reply) -> tuple[ChatEvent | None, _Asked]:
         """Wait for the first useful event; ask the next candidate too when it takes longer than usual."""
-        backup = next((other for other in left if not reply.given), None)
-        if backup is None:
-            return await _useful(stream, reply), one, stream
-        hedge_after_s = one.health.slow_first_ms(self._limits.hedge_ms) / 1000
+        health, backup = asked.of.health, order.backup()
+        if backup is None or reply.given:
+            return await _useful(asked.stream, reply), asked
+        second: _Asked | None = None
 
         def open_backup() -> _Events | None:
-            if not (one.health.hedges.take() and backup.health.allows()):
+            nonlocal second
+            # The breaker first: a hedge that is not made must not use the budget up.
+            if not (backup.health.may() and health.hedges.take() and order.take(backup)):
                 return None
-            return self._open(backup, reply, is_last=len(left) == 1)
+            second = self._ask(backup, reply, is_last=not order.has_more)
+            return second.stream
 
-        result = await first_of(
-            stream, lambda events: _useful(events, reply), open_backup, hedge_after_s, is_failure=ProviderError
-        )
-        if result.backup_error is not None:
-            assert isinstance(result.backup_error, ProviderError)
-            backup.health.on_failure(result.backup_error)
-        if result.used_backup:
-            left.remove(backup)
-            left.append(one)  # it is slow, not known to be broken
-            one.health.observer.on_hedge(backup.provider.name, "won")
-            return result.value, backup, result.stream
-        if result.opened_backup:
-            one.health.observer.on_hedge(backup.provider.name, "lost")
-        return result.value, one, result.stream
+        async def first(events: _Events) -> ChatEvent | None:
+            try:
+                return await _useful(events, reply)
+            except ProviderError as error:
+                (second if second is not None and events is second.stream else asked).attempt.failed(error)
+                raise
 
-    def _open(self, one: ModelCandidate, reply: _Reply, *, is_last: bool) -> _Events:
+        after_s = health.slow_first_ms(self._limits.hedge_ms) / 1000
+        result = None
+        try:
+            result = await first_of(asked.stream, first, open_backup, after_s, is_failure=ProviderError)
+        finally:
+            if result is None and second is not None:
+                second.attempt.dropped()
+        if second is None:
+            return result.value, asked
+        winner, loser = (second, asked) if result.used_backup else (asked, second)
+        if not loser.attempt.is_settled:
+            # Slow, not known to be broken. Its time counts: without it only quick answers would make the p95.
+            order.put_back(loser.of)
+            loser.attempt.saw_first()
+        loser.attempt.dropped()
+        backup.health.observer.on_hedge(backup.provider.name, "won" if result.used_backup else "lost")
+        return result.value, winner
+
+    def _ask(self, one: ModelCandidate, reply: _Reply, *, is_last: bool) -> _Asked:
         limits = self._limits
-        one.health.on_attempt()
-        return with_deadlines(
+        attempt = one.health.begin()
+        stream = with_deadlines(
             one.provider.stream(reply.request_for(one)),
             first_ms=limits.last_first_ms if is_last else limits.first_ms,
             idle_ms=limits.idle_ms,
             total_ms=limits.total_ms,
             provider=one.provider.name,
         )
+        return _Asked(one, stream, attempt)
 
 
 _Events = AsyncGenerator[ChatEvent, None]
+_Order = Order[ModelCandidate]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request that was made: of whom, and its answer."""
+
+    of: ModelCandidate
+    stream: _Events
+    attempt: Attempt
 
 
 async def _useful(stream: _Events, reply: _Reply) -> ChatEvent | None:

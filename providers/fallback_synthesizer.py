@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from providers.base import AudioChunk, SpeechEvent, SpeechRequest, Synthesizer, WordMark
 from providers.deadline import with_deadlines
-from providers.errors import ProviderError, ProviderProtocolError, ProviderUnavailable
+from providers.errors import ProviderError, ProviderProtocolError
 from providers.health import ProviderHealth
+from providers.order import Order
 
 MS_PER_CHAR = 65
 """Of speech at the usual rate, spaces included: 150 words a minute of six characters."""
@@ -77,23 +78,19 @@ class FallbackSynthesizer:
         """As Synthesizer.stream. Raises the last candidate's ProviderError when nobody could finish."""
         clause = _Clause(request)
         error: ProviderError | None = None
-        left = [one for one in self._candidates if one.health.allows()]
-        if not left:
-            raise ProviderUnavailable("every provider is known to be down", provider=self.name)
-        while left:
-            one = left.pop(0)
+        order = Order(self._candidates)
+        while (one := order.next()) is not None:
             if error is not None:
                 one.health.observer.on_fallback("tts", error.provider or self.name, one.provider.name)
-            retries = (False, True) if not left else (True,)
+            retries = (True,) if order.has_more else (False, True)
             for is_second in retries:
                 try:
-                    async with aclosing(self._attempt(one, clause, is_last=not left)) as events:
+                    async with aclosing(self._attempt(one, clause, is_last=not order.has_more)) as events:
                         async for event in events:
                             yield event
                     return
                 except ProviderError as failed:
                     error = failed
-                    one.health.on_failure(failed)
                     clause.cut()
                     if clause.is_said:
                         # All words were spoken; what is missing is the end of the last one.
@@ -110,7 +107,7 @@ class FallbackSynthesizer:
         self, one: SpeechCandidate, clause: _Clause, *, is_last: bool
     ) -> AsyncGenerator[SpeechEvent, None]:
         limits = self._limits
-        one.health.on_attempt()
+        attempt = one.health.begin()
         request = clause.request_for(one)
         one.health.observer.on_usage("tts", one.provider.name, "characters", len(request.text))
         stream = with_deadlines(
@@ -124,13 +121,16 @@ class FallbackSynthesizer:
             async with aclosing(stream):
                 async for event in stream:
                     clause.check(event, one)
+                    attempt.has_output = True
                     yield clause.take(event)
-        except ProviderError:
-            one.health.observer.on_usage("tts", one.provider.name, "audio_ms", round(clause.attempt_ms))
+            clause.check_length(one)
+            attempt.succeeded()
+        except ProviderError as error:
+            attempt.failed(error)
             raise
-        clause.check_length(one)
-        one.health.observer.on_usage("tts", one.provider.name, "audio_ms", round(clause.attempt_ms))
-        one.health.on_success()
+        finally:
+            attempt.dropped()
+            one.health.observer.on_usage("tts", one.provider.name, "audio_ms", round(clause.attempt_ms))
 
 
 class _Clause:

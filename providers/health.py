@@ -1,6 +1,6 @@
 """What the process has learnt of one provider: its breaker, its budgets, how fast its first answer comes.
 
-One object for a service of a provider, shared by all calls; the wrappers in fallback_*.py ask and tell it.
+One object for a service of a provider, shared by all calls; who asks the provider asks and tells this first.
 """
 
 from __future__ import annotations
@@ -33,16 +33,23 @@ class ProviderHealth:
     hedges: Budget = field(default_factory=lambda: Budget(HEDGE_SHARE, start=1.0))
     _first_ms: deque[float] = field(default_factory=lambda: deque(maxlen=FIRST_SAMPLES))
 
-    def allows(self) -> bool:
+    def may(self) -> bool:
+        """Whether a request would be welcome now; nothing is taken."""
+        return self.breaker.may(_now_s())
+
+    def claim(self) -> bool:
+        """`may`, right before the request: who is let through must `begin` it."""
         before = self.breaker.state
-        allowed = self.breaker.allows(_now_s())
+        allowed = self.breaker.claim(_now_s())
         self._tell(before)
         return allowed
 
-    def on_attempt(self) -> None:
+    def begin(self) -> Attempt:
+        """A request is made now; whoever makes it settles the attempt."""
         self.retries.on_request()
         self.hedges.on_request()
         self.observer.on_attempt(self.service, self.provider)
+        return Attempt(self)
 
     def on_success(self) -> None:
         before = self.breaker.state
@@ -52,10 +59,19 @@ class ProviderHealth:
     def on_failure(self, error: ProviderError) -> None:
         self.observer.on_failure(self.service, self.provider, failure_kind(error))
         if isinstance(error, ProviderRejected) and error.status in OUR_FAULT:
+            self.breaker.on_dropped()
             return
         before = self.breaker.state
         self.breaker.on_failure(_now_s())
         self._tell(before)
+
+    def on_cut(self, error: ProviderError) -> None:
+        """A stream that worked has broken. Counted as a failure, but no sign that a new one would fail.
+
+        One restart of a service cuts the streams of all calls at once; if that opened the breaker, none of them could
+        be opened again.
+        """
+        self.observer.on_failure(self.service, self.provider, failure_kind(error))
 
     def polite_wait_ms(self, error: ProviderError) -> int | None:
         """How long to wait before asking this provider again; None: it is not worth it, or not allowed.
@@ -84,6 +100,46 @@ class ProviderHealth:
     def _tell(self, before: str) -> None:
         if self.breaker.state != before:
             self.observer.on_breaker(self.service, self.provider, self.breaker.state)
+
+
+class Attempt:
+    """One request on its way. The first report stands, so that a `finally` may say `dropped`."""
+
+    __slots__ = ("_at_s", "_health", "has_output", "is_settled")
+
+    def __init__(self, health: ProviderHealth) -> None:
+        self.has_output = False
+        self._health = health
+        self._at_s = _now_s()
+        self.is_settled = False
+
+    def took_ms(self) -> float:
+        return (_now_s() - self._at_s) * 1000
+
+    def saw_first(self) -> None:
+        """The first useful output is there, or its asker waits for it no longer: it took at least so long."""
+        self._health.saw_first(self.took_ms())
+
+    def succeeded(self) -> None:
+        if self._settle():
+            self._health.on_success()
+
+    def failed(self, error: ProviderError) -> None:
+        if self._settle():
+            self._health.on_failure(error)
+
+    def dropped(self) -> None:
+        """Its asker wants no more of it: interrupted, hung up, another one was quicker."""
+        if not self._settle():
+            return
+        if self.has_output:
+            self._health.on_success()
+        else:
+            self._health.breaker.on_dropped()
+
+    def _settle(self) -> bool:
+        was_open, self.is_settled = not self.is_settled, True
+        return was_open
 
 
 def _now_s() -> float:

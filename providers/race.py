@@ -17,13 +17,12 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Raced(Generic[T, V]):
-    """`value` is the winner's; `backup_error` is what the other one failed with, when it did."""
+    """`value` and `stream` are the winner's."""
 
     value: V
     stream: AsyncGenerator[T, None]
     opened_backup: bool
     used_backup: bool
-    backup_error: BaseException | None = None
 
 
 async def first_of(
@@ -60,7 +59,7 @@ async def first_of(
                 if one in finished and one.exception() is None:
                     if one is own:
                         kept = stream
-                        return Raced(own.result(), stream, True, False, _error(other))
+                        return Raced(own.result(), stream, True, False)
                     kept = backup
                     return Raced(other.result(), backup, True, True)
                 if one in finished and not isinstance(one.exception(), is_failure):
@@ -73,10 +72,6 @@ async def first_of(
             await _close(other, backup)
         if kept is not stream:
             await _close(own, stream)
-
-
-def _error(future: asyncio.Future[Any]) -> BaseException | None:
-    return future.exception() if future.done() and not future.cancelled() else None
 
 
 async def _close(future: asyncio.Future[Any], stream: AsyncGenerator[Any, None]) -> None:

@@ -3,7 +3,7 @@
     webhook ─► reserve ─► open() … stream ─► take() ─► the call's first recognition
                             └─ no stream comes: close()
 
-What fails here is not told: the call opens its own and learns of it then.
+A failure counts for the provider's health, as any other; the call then opens its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from providers.base import TranscriberConfig, TranscriptStream
+from providers.base import TranscriberConfig
 from providers.errors import ProviderError
 from server.agent.settings import AgentSettings
 from server.call.downlink import wire_format
 from server.call.providers import CallProviders
-from server.call.recogniser import CLOSE_S, OPEN_MS, Ear, common_format, transcriber_config
+from server.call.recogniser import CLOSE_S, Ear, Opened, common_format, open_stream, transcriber_config
 from server.wire.event import MediaFormat
 
 log = logging.getLogger(__name__)
@@ -31,44 +31,49 @@ def open_ahead(providers: CallProviders, settings: AgentSettings, fmt: MediaForm
 class OpenedAhead:
     """One promised call's recognition. `open` is awaited by a task of the owner, once."""
 
-    __slots__ = ("_config", "_ear", "_is_over", "_stream")
+    __slots__ = ("_config", "_ear", "_is_done", "_is_over", "_opened")
 
     def __init__(self, ear: Ear, config: TranscriberConfig) -> None:
         self._ear = ear
         self._config = config
-        self._stream: TranscriptStream | None = None
+        self._opened: Opened | None = None
+        self._is_done = asyncio.Event()
         self._is_over = False
 
     async def open(self) -> None:
         """Connect. A stream that nobody waits for any more is closed again."""
-        if not self._ear.health.allows():
-            return
         try:
-            async with asyncio.timeout(OPEN_MS / 1000):
-                stream = await self._ear.provider.open(self._config)
-        except (TimeoutError, ProviderError) as error:
-            log.info("not opened ahead: %s", error, extra={"event": "not_opened_ahead"})
-            return
-        if self._is_over:
-            await stream.aclose()
-        else:
-            self._stream = stream
+            if self._is_over or not self._ear.health.claim():
+                return
+            try:
+                self._opened = await open_stream(self._ear, self._config)
+            except ProviderError as error:
+                log.info("not opened ahead: %s", error, extra={"event": "not_opened_ahead"})
+        finally:
+            self._is_done.set()
+            if self._is_over:
+                await self.close()
 
-    def take(self, config: TranscriberConfig) -> TranscriptStream | None:
-        """The open stream, if it is there and listens as the call needs it; it belongs to the caller then."""
+    async def take(self, config: TranscriberConfig) -> Opened | None:
+        """The stream, as soon as it is open, if it listens as the call needs it; it belongs to the caller then.
+
+        A second connection beside the one under way would be no quicker, and would be refused where the first one is
+        a breaker's probe.
+        """
         if config != self._config:
             return None
-        self._is_over = True
-        stream, self._stream = self._stream, None
-        return stream
+        await self._is_done.wait()
+        opened, self._opened = self._opened, None
+        return opened
 
     async def close(self) -> None:
-        """Nobody will take it."""
+        """Nobody will take it, or it was taken."""
         self._is_over = True
-        stream, self._stream = self._stream, None
-        if stream is not None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.attempt.succeeded()  # it connected, and lived until now
             try:
                 async with asyncio.timeout(CLOSE_S):
-                    await stream.aclose()
+                    await opened.stream.aclose()
             except (TimeoutError, ProviderError) as error:
                 log.info("not closed: %s", error, extra={"event": "provider_failed"})

@@ -6,20 +6,21 @@
 
 Guarantees: each committed utterance gets exactly one final, from whichever stream was first with it; an utterance that
 streams keep breaking on gets an empty one, so that the conversation never waits for nothing. The ring holds eight
-seconds: of a longer utterance the end is replayed. The conversation is told that it is deaf only when no provider is
-left to try.
+seconds: of a longer utterance the end is replayed. The conversation is told that it is deaf only when no provider could
+be opened for as long as the ring lasts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from providers.base import AudioFormat, Final, Transcriber, TranscriberConfig, TranscriptStream
+from providers.base import AudioFormat, Interim, Transcriber, TranscriberConfig, TranscriptStream
 from providers.errors import ProviderError, ProviderTimeout, ProviderUnavailable
-from providers.health import ProviderHealth
+from providers.health import Attempt, ProviderHealth
 from server.agent.settings import AgentSettings
 from server.call.uplink import UplinkPath
 from server.dialogue import event as ev
@@ -30,11 +31,15 @@ OPEN_MS = 3000
 CLOSE_S = 1.0
 # Times that one utterance is replayed before it is taken for not understood.
 MAX_REPLAYS = 3
-# Streams in a row that were opened, or could not be, without one final between them.
-MAX_FAILURES = 6
-# Between two openings: at once the first time, then longer.
+# A stream that lived so long, or understood something, worked: its end says nothing about the next one.
+ESTABLISHED_S = 2.0
+# Streams in a row that broke or could not be opened, without one final between them, before the call is deaf: so many
+# at least, and for a failure that may pass so long at least; the ring keeps what is said meanwhile.
+MIN_FAILURES = 6
+PATIENCE_S = 8.0
+# Between two openings: at once the first time, then longer, spread so that calls cut together do not return together.
 PAUSE_S, MAX_PAUSE_S = 0.05, 1.0
-
+SPREAD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Ear:
@@ -44,10 +49,34 @@ class Ear:
     health: ProviderHealth
 
 
-class Recogniser:
-    """Runs until cancelled. `ahead` is a stream of the first ear that was opened before the call had audio."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A recognition that was connected; the attempt is settled by what becomes of it."""
 
-    __slots__ = ("_config", "_dispatch", "_ears", "_failures", "_replays", "_stream", "_uplink", "final_came", "name")
+    stream: TranscriptStream
+    attempt: Attempt
+
+
+OpenedBefore = Callable[[], Awaitable[Opened | None]]
+
+
+class Recogniser:
+    """Runs until cancelled. `ahead` waits for the first ear's stream that was begun before the call had audio."""
+
+    __slots__ = (
+        "_ahead",
+        "_config",
+        "_dispatch",
+        "_ears",
+        "_failing_since_s",
+        "_failures",
+        "_may_pass",
+        "_opened",
+        "_replays",
+        "_uplink",
+        "final_came",
+        "name",
+    )
 
     def __init__(
         self,
@@ -55,7 +84,7 @@ class Recogniser:
         config: TranscriberConfig,
         uplink: UplinkPath,
         dispatch: Callable[[ev.Event], None],
-        ahead: TranscriptStream | None = None,
+        ahead: OpenedBefore | None = None,
     ) -> None:
         self.name = ears[0].provider.name
         self.final_came = asyncio.Event()
@@ -63,29 +92,31 @@ class Recogniser:
         self._config = config
         self._uplink = uplink
         self._dispatch = dispatch
-        self._stream = ahead
+        self._ahead = ahead
+        self._opened: Opened | None = None
         self._failures = 0
+        self._failing_since_s = 0.0
+        self._may_pass = False
         self._replays: dict[int, int] = {}
 
     async def run(self) -> None:
         at = 0
         error: ProviderError | None = None
-        while self._failures < MAX_FAILURES:
-            ear = self._choose(at)
-            if ear is None:
-                error = error or ProviderUnavailable("every recogniser is known to be down", provider=self.name)
-                break
+        if self._ahead is not None:
+            self._opened = await self._ahead()
+        while not self._is_hopeless():
+            ear = self._ears[0] if self._opened is not None else self._choose(at)
+            began_s = _now_s()
             try:
                 await self._listen(ear)
             except ProviderError as failed:
                 error = failed
-                ear.health.on_failure(failed)
                 log.warning("recogniser failed: %s", failed, extra={"event": "provider_failed"})
+                self._count(failed, _now_s() - began_s)
             await self._close()
-            self._failures += 1
             self._give_up_hopeless()
             at = self._next(at, ear, error)
-            await asyncio.sleep(min(MAX_PAUSE_S, PAUSE_S * 2 ** (self._failures - 2)) if self._failures > 1 else 0)
+            await asyncio.sleep(self._pause_s())
         self._dispatch(ev.TranscriberFailed(str(error)))
         self.final_came.set()
 
@@ -94,13 +125,27 @@ class Recogniser:
 
     # ── which ear ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _choose(self, at: int) -> Ear | None:
-        """The ear at `at`, or the next one whose breaker lets us; None when there is none."""
-        for ahead in range(len(self._ears)):
-            ear = self._ears[(at + ahead) % len(self._ears)]
-            if self._stream is not None or ear.health.allows():
-                return ear
-        return None
+    def _choose(self, at: int) -> Ear:
+        """The ear at `at`, or the next one whose breaker lets us; when none does, the first: a call needs ears."""
+        ears = (*self._ears[at:], *self._ears[:at])
+        return next((ear for ear in ears if ear.health.claim()), ears[0])
+
+    def _count(self, error: ProviderError, lived_s: float) -> None:
+        if not self._failures or lived_s >= PATIENCE_S:  # a silent caller's stream may end without any final
+            self._failures, self._may_pass, self._failing_since_s = 0, False, _now_s()
+        self._failures += 1
+        self._may_pass |= error.retryable
+
+    def _is_hopeless(self) -> bool:
+        if self._failures < MIN_FAILURES:
+            return False
+        return not self._may_pass or _now_s() - self._failing_since_s >= PATIENCE_S
+
+    def _pause_s(self) -> float:
+        if self._failures <= 1:
+            return 0.0
+        longest_s = min(MAX_PAUSE_S, PAUSE_S * 2.0 ** min(self._failures - 2, 10))
+        return longest_s * (1 - SPREAD * random.random())
 
     def _next(self, at: int, ear: Ear, error: ProviderError | None) -> int:
         """The same one again when its failure may pass and it has the budget; else the next."""
@@ -116,38 +161,45 @@ class Recogniser:
 
     async def _listen(self, ear: Ear) -> None:
         """Open, replay, and pass on what is understood until the stream ends. A stream that just ends has failed."""
-        ear.health.on_attempt()
-        if self._stream is None:
-            try:
-                async with asyncio.timeout(OPEN_MS / 1000):
-                    self._stream = await ear.provider.open(self._config)
-            except TimeoutError:
-                raise ProviderTimeout("connect", OPEN_MS, provider=ear.provider.name) from None
-        stream = self._stream
-        for number in self._uplink.attach(stream):
-            self._replays[number] = self._replays.get(number, 0) + 1
-        async for one in stream:
-            if isinstance(one, Final):
+        if self._opened is None:
+            self._opened = await open_stream(ear, self._config)
+        stream, attempt = self._opened.stream, self._opened.attempt
+        # Nobody may say anything for a long time: that the stream lives is the news that a breaker waits for.
+        lives = asyncio.get_running_loop().call_later(ESTABLISHED_S, attempt.succeeded)
+        try:
+            for number in self._uplink.attach(stream):
+                self._replays[number] = self._replays.get(number, 0) + 1
+            async for one in stream:
+                attempt.succeeded()
+                if isinstance(one, Interim):
+                    self._dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
+                    continue
                 span_ms = self._uplink.settle(one.utterance_no)
                 if span_ms is None:
                     continue  # settled already, or open again
                 self._failures = 0
                 self._replays.pop(one.utterance_no, None)
-                ear.health.on_success()
                 ear.health.observer.on_usage("stt", ear.provider.name, "audio_ms", span_ms)
                 self._dispatch(ev.TranscriptFinal(one.utterance_no, one.text, one.confidence))
                 self.final_came.set()
+            raise ProviderUnavailable("the recogniser ended its stream", provider=ear.provider.name)
+        except ProviderError as error:
+            if attempt.is_settled:
+                ear.health.on_cut(error)
             else:
-                self._dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
-        raise ProviderUnavailable("the recogniser ended its stream", provider=ear.provider.name)
+                attempt.failed(error)
+            raise
+        finally:
+            lives.cancel()
+            attempt.dropped()
 
     async def _close(self) -> None:
         self._uplink.detach()
-        stream, self._stream = self._stream, None
-        if stream is not None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
             try:
                 async with asyncio.timeout(CLOSE_S):
-                    await stream.aclose()
+                    await opened.stream.aclose()
             except (TimeoutError, ProviderError) as error:
                 log.warning("recogniser did not close: %s", error)
 
@@ -158,6 +210,31 @@ class Recogniser:
             if self._uplink.settle(number) is not None:
                 self._dispatch(ev.TranscriptFinal(number, ""))
                 self.final_came.set()
+
+
+async def open_stream(ear: Ear, config: TranscriberConfig) -> Opened:
+    """One attempt to open a recognition, within OPEN_MS; a failure is told to the ear's health.
+
+    Success is not yet: a service may accept a connection and refuse to work on it. Raises ProviderError.
+    """
+    attempt = ear.health.begin()
+    try:
+        async with asyncio.timeout(OPEN_MS / 1000):
+            return Opened(await ear.provider.open(config), attempt)
+    except TimeoutError:
+        error = ProviderTimeout("connect", OPEN_MS, provider=ear.provider.name)
+        attempt.failed(error)
+        raise error from None
+    except ProviderError as failed:
+        attempt.failed(failed)
+        raise
+    except asyncio.CancelledError:
+        attempt.dropped()
+        raise
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def common_format(ears: Sequence[Ear], wire: AudioFormat) -> AudioFormat:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from providers.base import ChatDone, TextDelta, ToolCall
@@ -148,7 +149,7 @@ class CallSession:
             on_stop=lambda: self.end("caller_hung_up"),
         )
         stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
-        opened = ahead.take(stt_config) if ahead is not None else None
+        opened = partial(ahead.take, stt_config) if ahead is not None else None
         self._recogniser = Recogniser(providers.ears, stt_config, self.uplink, self.dispatch, opened)
         self._speaker = Speaker(
             providers.synthesizer, services.clips, self.downlink, settings, facts.from_number, self.dispatch

@@ -10,7 +10,9 @@ import asyncio
 import base64
 import json
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -20,10 +22,12 @@ from bench.sim.recognise import recognise
 from bench.sim.sound import FRAME_SAMPLES
 from bench.sim.voice import pico_clip
 from providers.base import PCMU_8K, AudioFormat, Final, Interim, TranscriberConfig, TranscriptEvent
+from providers.breaker import FAILURES_IN_A_ROW, Breaker
 from providers.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from providers.health import ProviderHealth
 from server.agent.settings import AgentSettings
-from server.call.recogniser import MAX_FAILURES, MAX_REPLAYS, Ear, Recogniser
+from server.call.ahead import OpenedAhead
+from server.call.recogniser import MAX_REPLAYS, MIN_FAILURES, PATIENCE_S, Ear, OpenedBefore, Recogniser
 from server.call.uplink import UplinkPath
 from server.clock import ManualClock
 from server.dialogue import event as ev
@@ -37,6 +41,7 @@ BOOK = Clipbook([BookClip.of_pcmu(text, text, clip.pcmu) for text, clip in zip(S
 SILENCE = b"\xff" * 8 * 700
 STREAM_ID = "MZ" + "0" * 32
 FMT = MediaFormat("PCMU", 8000)
+CONFIG = TranscriberConfig(audio_format=PCMU_8K)
 
 
 class ContentEar:
@@ -126,7 +131,9 @@ def hears(pcmu: bytes) -> str:
 class Call:
     """An uplink that carries the three sentences, and a recogniser over `ears`."""
 
-    def __init__(self, *ears: ContentEar) -> None:
+    def __init__(
+        self, *ears: ContentEar, health: Sequence[ProviderHealth] = (), ahead: OpenedBefore | None = None
+    ) -> None:
         self.noted = Noted()
         self.finals: list[tuple[int, str]] = []
         self.failed = False
@@ -146,8 +153,9 @@ class Call:
             on_mark=lambda name: None,
             on_stop=lambda: None,
         )
-        chain = [Ear(one, ProviderHealth("stt", one.name, self.noted)) for one in ears]
-        self.recogniser = Recogniser(chain, TranscriberConfig(audio_format=PCMU_8K), self.uplink, self.on_event)
+        healths = health or [ProviderHealth("stt", one.name, self.noted) for one in ears]
+        chain = [Ear(*one) for one in zip(ears, healths, strict=True)]
+        self.recogniser = Recogniser(chain, CONFIG, self.uplink, self.on_event, ahead)
         self._number = 0
         self._chunk = 0
 
@@ -264,17 +272,131 @@ def test_an_utterance_that_breaks_every_stream_is_given_up_and_the_call_hears_on
     call = Call(PoisonedEar("a", []), PoisonedEar("b", []))
     asyncio.run(call.run())
     assert dict(call.finals) == {**dict(whole), 1: ""}
-    assert MAX_REPLAYS < MAX_FAILURES
+    assert MAX_REPLAYS < MIN_FAILURES
 
 
-def test_when_nobody_can_be_opened_the_conversation_is_told_once() -> None:
-    class Closed(ContentEar):
-        async def open(self, config: TranscriberConfig) -> ContentStream:
+class Closed(ContentEar):
+    """Refuses the openings whose numbers are in `refused`, or all of them."""
+
+    def __init__(self, name: str, error: ProviderError | None = None, refused: range | None = None) -> None:
+        super().__init__(name, [], error)
+        self._refused = refused
+
+    async def open(self, config: TranscriberConfig) -> ContentStream:
+        if self._refused is None or self.opened in self._refused:
             self.opened += 1
             raise self.error
+        return await super().open(config)
 
-    ears = [Closed("a", []), Closed("b", [])]
+
+def test_when_refusals_will_not_pass_the_conversation_is_told_once_and_soon() -> None:
+    ears = [Closed(name, ProviderRejected("no", status=401, provider=name)) for name in "ab"]
     call = Call(*ears)
     asyncio.run(call.run())
     assert call.failed and call.finals == []
-    assert 2 <= sum(one.opened for one in ears) <= MAX_FAILURES
+    assert 2 <= sum(one.opened for one in ears) <= MIN_FAILURES
+
+
+def test_an_outage_is_waited_for_as_long_as_the_ring_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.call.recogniser.PATIENCE_S", 0.5)
+    monkeypatch.setattr("server.call.recogniser.MAX_PAUSE_S", 0.02)
+    call, began_s = Call(Closed("a")), time.monotonic()
+    asyncio.run(call.run())
+    assert call.failed and time.monotonic() - began_s >= 0.5
+    assert PATIENCE_S * 1000 <= 8000, "the ring of the uplink holds eight seconds"
+
+
+def test_a_short_outage_ends_no_call(whole: list[tuple[int, str]]) -> None:
+    """More refusals than open a breaker, and more than are borne when they will not pass."""
+    call = Call(Closed("a", refused=range(3 * FAILURES_IN_A_ROW)))
+    asyncio.run(call.run())
+    assert not call.failed and sorted(call.finals) == whole
+
+
+def test_calls_that_are_cut_together_all_hear_on(whole: list[tuple[int, str]]) -> None:
+    """One restart of the service cuts all streams of the process, which share its health."""
+
+    async def body() -> None:
+        noted = Noted()
+        health = ProviderHealth("stt", "a", noted)
+        calls = [Call(ContentEar("a", [20 + at]), health=[health]) for at in range(4 * FAILURES_IN_A_ROW)]
+        await asyncio.gather(*(call.run() for call in calls))
+        for call in calls:
+            assert sorted(call.finals) == whole and not call.failed
+        assert noted.lines.count("failure a unavailable") == len(calls)
+        assert health.breaker.state == "closed"
+
+    asyncio.run(body())
+
+
+def test_a_stream_that_is_refused_as_soon_as_it_works_opens_the_breaker() -> None:
+    """It connects, and breaks before it was of any use: new ones would too."""
+    noted = Noted()
+    health = ProviderHealth("stt", "a", noted)
+    call = Call(ContentEar("a", [0] * 200), health=[health])
+    asyncio.run(call.run())
+    assert "breaker a open" in noted.lines[: 4 * FAILURES_IN_A_ROW]
+
+
+def test_the_stream_that_is_opened_while_the_phone_rings_is_waited_for(whole: list[tuple[int, str]]) -> None:
+    """It may be the probe of a breaker: a second one beside it would be refused."""
+
+    class Slow(ContentEar):
+        async def open(self, config: TranscriberConfig) -> ContentStream:
+            await connected.wait()
+            return await super().open(config)
+
+    async def body() -> None:
+        ear = Slow("a", [])
+        health = ProviderHealth("stt", "a")
+        ahead = OpenedAhead(Ear(ear, health), CONFIG)
+        call = Call(ear, health=[health], ahead=partial(ahead.take, CONFIG))
+        opening, running = asyncio.create_task(ahead.open()), asyncio.create_task(call.run())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert ear.opened == 0
+        connected.set()
+        await asyncio.gather(opening, running)
+        await ahead.close()
+        assert sorted(call.finals) == whole and (ear.opened, ear.closed) == (1, 1)
+
+    connected = asyncio.Event()
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_stream_opened_for_a_call_that_never_came_is_closed_and_frees_the_probe(comes_late: bool) -> None:
+    async def body() -> None:
+        ear, health = ContentEar("a", []), tripped()
+        ahead = OpenedAhead(Ear(ear, health), CONFIG)
+        if comes_late:
+            await ahead.close()
+            await ahead.open()
+            assert ear.opened == 0
+        else:
+            await ahead.open()
+            assert not health.may()
+            await ahead.close()
+            assert (ear.opened, ear.closed) == (1, 1) and health.breaker.state == "closed"
+
+    asyncio.run(body())
+
+
+def test_a_failure_while_the_phone_rings_is_told_to_the_breaker() -> None:
+    async def body() -> None:
+        health = tripped()
+        ahead = OpenedAhead(Ear(Closed("a"), health), CONFIG)
+        await ahead.open()
+        assert health.breaker.state == "open" and not health.may()
+        assert await ahead.take(CONFIG) is None
+
+    asyncio.run(body())
+
+
+def tripped() -> ProviderHealth:
+    """Its breaker would let the probe through now."""
+    health = ProviderHealth("stt", "a")
+    health.breaker = Breaker(lambda: 0.5)
+    for _ in range(FAILURES_IN_A_ROW):
+        health.breaker.on_failure(asyncio.get_running_loop().time() - 60)
+    return health

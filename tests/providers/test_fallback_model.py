@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import aclosing
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.base import ChatDone, ChatEvent, ChatRequest, Message, TextDelta, ToolCall
+from providers.breaker import FAILURES_IN_A_ROW, Breaker
 from providers.errors import ProviderError, ProviderFiltered, ProviderRejected, ProviderTimeout, ProviderUnavailable
 from providers.fallback_model import CONTINUE, REPHRASE, FallbackModel, ModelCandidate, ModelLimits
 from providers.health import FIRST_MIN_SAMPLES, ProviderHealth
@@ -95,7 +97,7 @@ def test_retries_end_with_their_budget() -> None:
     attempts = rig.noted.lines.count("attempt a")
     retries = rig.noted.lines.count("retry a")
     assert 1 <= retries <= 2 + attempts * 0.1
-    assert "breaker a open" in rig.noted.lines and attempts < 30, "an open breaker refuses without asking"
+    assert attempts == 30 + retries, "who has nobody else to ask asks once all the same"
 
 
 def test_a_deadline_is_not_tried_again_alone() -> None:
@@ -201,15 +203,81 @@ def test_a_dead_one_costs_nothing_once_its_breaker_is_open() -> None:
     assert rig.noted.lines.count("attempt a") == 5 and "breaker a open" in rig.noted.lines
 
 
-def test_all_known_to_be_down_is_said_at_once() -> None:
-    rig = Rig([[DOWN]])
+def test_when_all_are_known_to_be_down_the_preferred_one_is_asked_once_more() -> None:
+    rig = Rig([[DOWN]] * 5 + [says("Back again.")], [[DOWN]] * 6)
     for _ in range(5):
         with pytest.raises(ProviderUnavailable):
             rig.text()
-    asked = len(rig.models[0].requests)
-    with pytest.raises(ProviderUnavailable, match="known to be down"):
+    assert [one.health.breaker.state for one in rig.candidates] == ["open", "open"]
+    asked = [len(one.requests) for one in rig.models]
+    assert rig.text() == "Back again."
+    assert [len(one.requests) for one in rig.models] == [asked[0] + 1, asked[1]]
+    assert rig.candidates[0].health.breaker.state == "closed"
+
+
+def test_after_a_recovery_nobody_is_refused_for_want_of_another() -> None:
+    """The ramp sends some requests elsewhere; where there is no elsewhere it lets all of them through."""
+    rig = Rig([says("Here.")] * 30)
+    trip(rig.candidates[0].health)
+    assert [rig.text() for _ in range(20)] == ["Here."] * 20
+
+
+def test_a_breaker_is_only_asked_for_a_candidate_that_is_asked() -> None:
+    """The second one's breaker has its probe to give: requests that the first answers must not take it."""
+    rig = Rig([says("From a.")] * 3, [says("From b.")])
+    trip(rig.candidates[1].health)
+    assert rig.text() == "From a." and rig.text() == "From a."
+    assert rig.candidates[1].health.breaker.state == "open" and may(rig.candidates[1].health)
+
+
+def test_a_hedge_that_the_breaker_refuses_costs_no_budget() -> None:
+    scripts = [*[[Wait(0.08), *says("mine.")]] * 3, [Wait(3600)]]
+    rig = Rig(scripts, [says("b.")], limits=ModelLimits(first_ms=5000, hedge_ms=10_000))
+    warm(rig)
+    trip(rig.candidates[1].health, ago_s=0)
+    for _ in range(3):
+        assert rig.text() == "mine."
+    assert "attempt b" not in rig.noted.lines
+    rig.candidates[1].health.breaker = Breaker()
+    assert rig.text() == "b." and "hedge b won" in rig.noted.lines, "used up by hedges that were not made"
+
+
+def test_an_interrupted_probe_is_free_for_the_next_request() -> None:
+    rig = Rig([[Wait(3600)]] + [says("Fine.")] * 2)
+    health = rig.candidates[0].health
+    trip(health)
+
+    async def body() -> None:
+        asking = asyncio.create_task(rig.ask())
+        while not rig.models[0].requests:
+            await asyncio.sleep(0)
+        assert not health.may()
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert health.may()
+
+    asyncio.run(body())
+
+
+def test_a_backup_that_fails_too_is_told_to_its_health() -> None:
+    rig = Rig([[Wait(0.08), DOWN]], [[Wait(0.01), DOWN]], limits=ModelLimits(hedge_ms=10_000))
+    warm(rig)
+    with pytest.raises(ProviderUnavailable):
         rig.text()
-    assert len(rig.models[0].requests) == asked
+    assert rig.noted.lines.count("attempt b") == rig.noted.lines.count("failure b unavailable")
+
+
+def trip(health: ProviderHealth, ago_s: float = 60) -> None:
+    """Open the breaker by failures so long ago."""
+    for _ in range(FAILURES_IN_A_ROW):
+        health.breaker.on_failure(time.monotonic() - ago_s)
+
+
+def may(health: ProviderHealth) -> bool:
+    async def body() -> bool:
+        return health.may()
+
+    return asyncio.run(body())
 
 
 def test_cancelling_closes_every_stream() -> None:
