@@ -6,7 +6,7 @@ Scores equal onnxruntime's to 1e-5; a call's scores do not depend on which other
 in use; AUDIO_NATIVE_ISA chooses it as it chooses the kernels (avx512 is this module's alone).
 Thread: one, the event loop's; the working memory is shared by all batches.
 """
-from libc.stdint cimport int16_t, uint8_t
+from libc.stdint cimport int16_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
@@ -90,6 +90,7 @@ cdef class SileroStream:
         score: of the last window, 0 to 255 for probability 0 to 1; 0 before the first.
         probability: the same unrounded.
         windows: scored so far. overruns: samples that were dropped because nobody scored.
+        tape: notes each score with the instant at which it became known; None for no note.
     """
 
     def __cinit__(self):
@@ -128,6 +129,14 @@ cdef class SileroStream:
     def is_ready(self):
         """A whole window waits."""
         return self._count >= WINDOW
+
+    def put_score(self, int score):
+        """A score that became known elsewhere, 0 to 255: a captured one. Raises ValueError for others."""
+        if not 0 <= score <= 255:
+            raise ValueError(f"score: expected 0 to 255, got {score}")
+        self.score = score
+        self.probability = score / 255.0
+        self.windows += 1
 
     def reset(self):
         """Forget everything: the next audio has nothing to do with the last."""
@@ -182,8 +191,11 @@ cdef class SileroNet:
         _fill(self._net.out, 128, weights["decoder.decoder.2.weight"])
         _fill(&self._net.bias_out, 1, weights["decoder.decoder.2.bias"])
 
-    def score(self, list streams not None):
-        """Score one window of each stream that has one; the others are passed over. Returns how many were scored."""
+    def score(self, list streams not None, int64_t now_ns=0):
+        """Score one window of each stream that has one; the others are passed over. Returns how many were scored.
+
+        now_ns: for the streams' tapes.
+        """
         cdef const int16_t* audio[LANES]
         cdef silero_state* state[LANES]
         cdef float result[LANES]
@@ -216,6 +228,8 @@ cdef class SileroNet:
                 stream.probability = result[i]
                 stream.score = <int>(result[i] * 255.0 + 0.5)
                 stream.windows += 1
+                if stream.tape is not None:
+                    stream.tape.score_c(stream.score, now_ns)
             scored += count
         return scored
 

@@ -3,6 +3,7 @@ from typing import Final, Literal, final
 from audio_native.media import MediaGrammar
 from audio_native.ring import WireRing
 from audio_native.silero import SileroStream
+from audio_native.tape import Tape
 from audio_native.vad import VadDetector
 
 F_AUDIO: Final[int]
@@ -26,6 +27,7 @@ class Uplink:
         detector: VadDetector | None = None,
         decider: VadDetector | None = None,
         scorer: SileroStream | None = None,
+        tape: Tape | None = None,
         onset_ms: int = 60,
         hangover_ms: int = 200,
         confirm_ms: int = 200,

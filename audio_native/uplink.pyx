@@ -24,6 +24,7 @@ from audio_native.fir cimport Fir
 from audio_native.media cimport MediaGrammar, b64_decode_c, media_fields
 from audio_native.ring cimport WireRing
 from audio_native.silero cimport SileroStream
+from audio_native.tape cimport Tape
 
 from audio_native.fir import RATES
 from audio_native.resample import Resampler
@@ -120,6 +121,7 @@ cdef class Uplink:
         decider: asked about frames that `detector` takes for speech; both must agree. None: detector decides.
         scorer: a Silero stream that gets every frame and is scored elsewhere, for many calls at once. A frame is speech
             when `detector` takes it for speech and the last score agrees; rate_hz must be 8000 or 16000.
+        tape: notes each media message as it came; set its `now_ns` before each.
         onset_ms, hangover_ms: speech that opens, silence that closes a talkspurt. confirm_ms: voiced time in it
             until F_CONFIRMED.
         level_gate_dbfs: quieter frames are no speech; nor are frames less than 6 dB above the tracked noise.
@@ -141,6 +143,7 @@ cdef class Uplink:
     cdef WireRing _ring
     cdef object _is_speech, _decide
     cdef SileroStream _scorer
+    cdef Tape _tape
     cdef Fir _fir                   # for the rates of telephony; None where none is needed
     cdef object _resampler          # for others
     cdef int _codec, _width
@@ -169,8 +172,8 @@ cdef class Uplink:
 
     def __init__(
         self, *, grammar, str codec, int rate_hz=8000, str out="s16", int out_rate_hz=16000, detector=None,
-        decider=None, scorer=None, int onset_ms=60, int hangover_ms=200, int confirm_ms=200, double level_gate_dbfs=-55.0,
-        int history_ms=8000, int chunk_ms=100, int reorder_frames=3,
+        decider=None, scorer=None, tape=None, int onset_ms=60, int hangover_ms=200, int confirm_ms=200,
+        double level_gate_dbfs=-55.0, int history_ms=8000, int chunk_ms=100, int reorder_frames=3,
     ):
         if codec not in _CODECS:
             raise ValueError(f"codec: expected one of {', '.join(_CODECS)}, got {codec!r}")
@@ -203,6 +206,7 @@ cdef class Uplink:
         if scorer is not None and rate_hz not in (8000, 16000):
             raise ValueError(f"scorer: expected 8000 or 16000 Hz, got {rate_hz}")
         self._scorer = scorer
+        self._tape = tape
         self._gate = 32768.0 * 32768.0 * 10.0 ** (level_gate_dbfs / 10.0)
         self._floor = self._gate
         self._onset_need = onset_ms * rate_hz // 1000
@@ -251,9 +255,16 @@ cdef class Uplink:
         fetch_ahead(self._ring._room, 3)
         size = b64_decode_c(found.payload, found.payload_bytes, _coded)
         if size > 0 and size % self._width == 0:
+            if self._tape is not None:
+                self._tape.media_c(found.chunk, found.timestamp_ms, _coded, size)
             return self._order(_coded, size, found.chunk, found.timestamp_ms)
         if size < 0 and not _is_plain(found.payload, found.payload_bytes):
             return SLOW
+        return self._refuse()
+
+    cdef int _refuse(self) noexcept:
+        if self._tape is not None:
+            self._tape.bad_c()
         self.bad += 1
         return BAD
 
@@ -261,8 +272,9 @@ cdef class Uplink:
         """Take a payload that the complete parser decoded. Returns flags, never F_SLOW."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         if size == 0 or size % self._width or size > MESSAGE_MAX or chunk == 0:
-            self.bad += 1
-            return BAD
+            return self._refuse()
+        if self._tape is not None:
+            self._tape.media_c(chunk, timestamp_ms, <const uint8_t*>PyBytes_AS_STRING(payload), size)
         return self._order(<const uint8_t*>PyBytes_AS_STRING(payload), size, chunk, timestamp_ms)
 
     def flush(self):

@@ -3,7 +3,7 @@
     serve     run until SIGTERM or SIGINT
     migrate   apply schema.sql and end
     doctor    say what is configured and what is wrong, one line each; --live reaches a provider
-    replay    step the journal of a call again
+    replay    decide a captured call again; --recompute judges its audio again
 
 Exit status: 0, 1 for what went wrong while running, 2 for a wrong configuration or usage.
 """
@@ -41,14 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("migrate", help="apply schema.sql to the database and end")
     doctor_parser = commands.add_parser("doctor", help="say what is configured and what is wrong, one line each")
     doctor_parser.add_argument("--live", metavar="PROVIDER", choices=LIVE, help=f"reach one of {', '.join(LIVE)}")
-    replay_parser = commands.add_parser("replay", help="step the journal of a call again: are its decisions the same?")
-    replay_parser.add_argument("file", type=Path, metavar="JOURNAL", help="a file of DATA_DIR/journal")
+    replay_parser = commands.add_parser("replay", help="decide a captured call again: are its decisions the same?")
+    replay_parser.add_argument("file", type=Path, metavar="CAPTURE", help="a file of DATA_DIR/capture")
+    replay_parser.add_argument("--recompute", action="store_true", help="judge the captured audio again (needs it)")
     replay_parser.add_argument("--against", type=Path, metavar="AGENT", help="an agent's YAML in place of its settings")
     replay_parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     asked = parser.parse_args(argv)
     command = asked.command
     if command == "replay":
-        return _replay(asked.file, asked.against, as_json=asked.json)
+        return _replay(asked.file, asked.against, anew=asked.recompute, as_json=asked.json)
     if command == "doctor" and asked.live is None:
         from server.node import doctor
 
@@ -68,16 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _replay(path: Path, against: Path | None, *, as_json: bool) -> int:
+def _replay(path: Path, against: Path | None, *, anew: bool, as_json: bool) -> int:
     """0: the same decisions; 1: others; 2: not readable."""
     from server.agent.importer import parse_agent
-    from server.call.journal import JournalError
-    from server.call.replay import lines, replay_journal
+    from server.call.capture_file import CaptureError
+    from server.call.recompute import recompute
+    from server.call.replay import lines, replay_capture
     from server.turn.machine import UnexpectedEvent
 
     try:
-        result = replay_journal(path, parse_agent(against.stem, against.read_text()).settings if against else None)
-    except (JournalError, AgentFileError, UnexpectedEvent, OSError) as error:
+        settings = parse_agent(against.stem, against.read_text()).settings if against else None
+        result = (recompute if anew else replay_capture)(path, settings)
+    except (CaptureError, AgentFileError, UnexpectedEvent, OSError) as error:
         print(f"talkspurt: {path}: {error}", file=sys.stderr)
         return 2
     if as_json:

@@ -19,6 +19,7 @@ import uvloop
 from providers.errors import ProviderError
 from server import logs
 from server.agent.settings import CHANNELS, AgentSettings
+from server.call.capture import CaptureStore
 from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
@@ -109,7 +110,10 @@ class _Process:
             stack.push_async_callback(self._catalogue.aclose)
             http = await stack.enter_async_context(httpx.AsyncClient())
             tokens = StreamTokens(redis, key, clock, ttl_s=config.limits.stream_token_ttl_s)
-            plane = self._plane(spool, tokens, agents, self._hang_up(http))
+            captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)
+            captures.start()
+            stack.callback(captures.close)
+            plane = self._plane(spool, tokens, agents, self._hang_up(http), captures)
             self._metrics.calls_active.set_function(lambda: plane.active)
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
@@ -122,17 +126,18 @@ class _Process:
         tokens: StreamTokens,
         agents: AgentStore,
         hang_up: Callable[[CallFacts], Awaitable[None]],
+        captures: CaptureStore,
     ) -> CallPlane:
         media = self._config.media
         services = CallServices(
             clock=self._clock,
             pacer=Pacer(self._clock, lambda late_s: None),
-            scoring=SpeechScoring.load(),
+            scoring=SpeechScoring.load(self._clock),
             clips=self._clips,
             metrics=self._metrics,
             spool=spool,
             hang_up=hang_up,
-            journal_dir=self._config.store.data_dir / "journal" if media.journal else None,
+            captures=captures,
             lead_ms=media.pacer_lead_ms,
             chunk_ms=media.pacer_chunk_ms,
         )

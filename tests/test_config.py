@@ -50,7 +50,7 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
     assert config.store.is_embedded
     assert config.store.data_dir == tmp_path / "var"
     assert config.store.agents_dir == tmp_path / "agents"
-    assert (config.media.pacer_lead_ms, config.media.pacer_chunk_ms, config.media.journal) == (200, 100, True)
+    assert (config.media.pacer_lead_ms, config.media.pacer_chunk_ms) == (200, 100)
     assert (config.log.level, config.log.format) == ("info", "json")
     providers = config.providers
     services = (providers.azure_speech, providers.openai, providers.groq, providers.azure_openai, providers.compatible)
@@ -59,13 +59,12 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
 
 def test_production_is_read_whole() -> None:
     config = Config.from_env(
-        PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/", "JOURNAL": "off"}
+        PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/"}
     )
     assert config.is_production and not config.store.is_embedded and config.host == "0.0.0.0"
     assert config.server.public_url == "https://voice.example.com"
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")
     assert config.twilio.auth_tokens == ("twilio-token", "twilio-token-next")
-    assert config.media.journal is False
     providers = config.providers
     assert providers.azure_speech.is_configured and providers.azure_speech.region == "westeurope"
     assert providers.azure_openai.endpoint == "https://name.openai.azure.com" and providers.azure_openai.is_configured
@@ -124,7 +123,6 @@ def test_production_is_read_whole() -> None:
         ({"PACER_LEAD_MS": "1001"}, "PACER_LEAD_MS"),
         ({"PACER_CHUNK_MS": "50"}, "PACER_CHUNK_MS"),
         ({"PACER_CHUNK_MS": "220"}, "PACER_CHUNK_MS"),
-        ({"JOURNAL": "2"}, "JOURNAL"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
     ],

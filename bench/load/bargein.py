@@ -1,7 +1,7 @@
 """How fast the agent gives way: callers interrupt every second answer, and noise talks over the others.
 
 Time to clear is measured at the caller's end, first speech sample sent to `clear` received. Decision to clear is from
-the step in the server's journal that ordered it to its arrival here; both processes read the same monotonic clock.
+the step in the server's capture that ordered it to its arrival here; both processes read the same monotonic clock.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 from bench.load import verdict
 from bench.load.barge_caller import BargeCaller
+from bench.load.capture import clear_decisions, since_decision_ms
 from bench.load.crowd import Crowd
 from bench.load.figure import percentiles
-from bench.load.journal import clear_decisions, since_decision_ms
 from bench.load.noise import noise_clip
 from bench.load.options import Options, UsageError, parser
 from bench.load.report import COMMON_ROWS, Rows, RunOnce, Sound, run_bench, trio
@@ -21,7 +21,7 @@ from bench.load.verdict import Result
 from bench.sim.sound import FRAME_MS, Clip
 
 FRAMES_PER_MINUTE = 60_000 // FRAME_MS
-JOURNALS_S = 6.0
+CAPTURES_S = 6.0
 TARGET_FALSE_PAUSES = 0.5
 """Per minute of agent speech over babble at 10 dB: what is aimed at; shown, not a reason to fail."""
 
@@ -69,15 +69,15 @@ async def barge_figures(rig: Rig, callers: list[BargeCaller], noise: Clip | None
 
 
 async def decisions_ms(rig: Rig, callers: list[BargeCaller]) -> list[float]:
-    """Decision to clear of each interruption, as far as the server keeps journals; they end when the calls have."""
+    """Decision to clear of each interruption, as far as the server keeps captures; they end when the calls have."""
     cleared = {
         f"{FROM_PREFIX}{caller.call_no:04d}": [one.clear_ns for one in caller.record.barge_ins if one.clear_ns]
         for caller in callers
     }
     wanted = {number for number, instants in cleared.items() if instants}
-    if not (rig.target.data_dir / "journal").is_dir():
+    if not (rig.target.data_dir / "capture").is_dir():
         return []
-    await wait_for(lambda: wanted <= set(clear_decisions(rig.target.data_dir)), JOURNALS_S)
+    await wait_for(lambda: wanted <= set(clear_decisions(rig.target.data_dir)), CAPTURES_S)
     decided = clear_decisions(rig.target.data_dir)
     found = [
         since_decision_ms(instant, decided.get(number, []))

@@ -134,6 +134,13 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSettings:
+    enabled: bool = _flag(True, "each call is captured for replay, in DATA_DIR/capture")
+    audio: bool = _flag(False, "the caller's audio is captured too, so that speech can be judged again")
+    max_bytes: int = _ranged(67_108_864, 65_536, 1_073_741_824, "largest file; beyond it the capture is truncated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """Everything about one agent version. `script` is the dialogue engine's; other models use `prompt`."""
 
@@ -147,6 +154,7 @@ class AgentSettings:
     turn: TurnSettings = field(default_factory=TurnSettings)
     interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
     script: Mapping[str, Any] = field(default_factory=dict)
     channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

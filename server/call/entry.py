@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # The carrier sends `start` right after the upgrade; a stranger has no reason to hurry.
 START_MS = 5000
+# What a carrier sends up to `start`; of more, the first are remembered.
+MAX_OPENING = 8
 # Two seconds of audio while the secret is redeemed.
 MAX_BACKLOG = 100
 
@@ -77,6 +79,7 @@ class StreamEntry:
         "_backlog",
         "_closed_code",
         "_make_session",
+        "_opening",
         "_redeem",
         "_session",
         "_socket",
@@ -94,6 +97,7 @@ class StreamEntry:
         self._redeem = redeem
         self._make_session = make_session
         self._session: CallSession | None = None
+        self._opening: list[bytes] = []
         self._backlog: list[tuple[bytes, bool]] = []
         self._started: asyncio.Future[StreamStarted] = asyncio.get_running_loop().create_future()
         self._closed_code = 0
@@ -134,7 +138,7 @@ class StreamEntry:
             session = self._make_session(facts, claim, started, self._wire, sink, self._socket.close)
             backlog, self._backlog = self._backlog, []
             self._session = session
-            await session.run(backlog)
+            await session.run(backlog, self._opening)
             self._socket.close(1000)
             return session
 
@@ -166,6 +170,8 @@ class StreamEntry:
         except RemoteWireError as error:
             self._started.set_exception(error)
             return
+        if len(self._opening) < MAX_OPENING:
+            self._opening.append(data)
         if isinstance(event, StreamStarted):
             self._started.set_result(event)
         elif not isinstance(event, StreamConnected | Ignored):

@@ -18,7 +18,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from providers.base import AudioFormat, Interim, Transcriber, TranscriberConfig, TranscriptStream
+from providers.base import AudioFormat, Final, Interim, Transcriber, TranscriberConfig, TranscriptStream
 from providers.errors import ProviderError, ProviderTimeout, ProviderUnavailable
 from providers.health import Attempt, ProviderHealth
 from server.agent.settings import AgentSettings
@@ -61,7 +61,10 @@ OpenedBefore = Callable[[], Awaitable[Opened | None]]
 
 
 class Recogniser:
-    """Runs until cancelled. `ahead` waits for the first ear's stream that was begun before the call had audio."""
+    """Runs until cancelled. `ahead` waits for the first ear's stream that was begun before the call had audio.
+
+    `note` is told of finals that settle nothing: of utterances that were settled, or go on.
+    """
 
     __slots__ = (
         "_ahead",
@@ -71,6 +74,7 @@ class Recogniser:
         "_failing_since_s",
         "_failures",
         "_may_pass",
+        "_note",
         "_opened",
         "_replays",
         "_uplink",
@@ -85,6 +89,7 @@ class Recogniser:
         uplink: UplinkPath,
         dispatch: Callable[[ev.Event], None],
         ahead: OpenedBefore | None = None,
+        note: Callable[[Final], None] = lambda final: None,
     ) -> None:
         self.name = ears[0].provider.name
         self.final_came = asyncio.Event()
@@ -93,6 +98,7 @@ class Recogniser:
         self._uplink = uplink
         self._dispatch = dispatch
         self._ahead = ahead
+        self._note = note
         self._opened: Opened | None = None
         self._failures = 0
         self._failing_since_s = 0.0
@@ -176,6 +182,7 @@ class Recogniser:
                     continue
                 span_ms = self._uplink.settle(one.utterance_no)
                 if span_ms is None:
+                    self._note(one)
                     continue  # settled already, or open again
                 self._failures = 0
                 self._replays.pop(one.utterance_no, None)

@@ -1,31 +1,35 @@
-"""Steps the journal of a call again: are its decisions still the same, and what would other settings have decided?
+"""A captured call decided again: are its decisions still the same, and what would other settings have decided?
 
-    journal ─► (instant, event) ─► Conversation.step ─► decisions ─► SHA-256, compared with what was decided then
+    capture ─► (instant, event) ─► Conversation.step ─► decisions ─► SHA-256, compared with what was decided then
+        └─ with audio: messages and recorded scores ─► Uplink ─► what was heard, compared and hashed too
 
-The hash is over the decisions alone, in order, as canonical JSON: the same on every machine, since nothing here reads a
-clock, draws a number or depends on the order of a set. With other settings the events stay those of the recorded call,
-which the other agent would not have had in all of its parts: the first difference says most.
+The hash is over what was heard and decided, in order, as canonical JSON: the same on every machine, since nothing here
+reads a clock, draws a number or depends on the order of a set. With other settings the events stay those of the
+recorded call, which the other agent would not have had in all of its parts: the first difference says most.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from server.agent.settings import AgentSettings
-from server.call.journal import replay
+from server.agent.settings import AgentSettings, SettingsError
+from server.call.capture_file import CaptureError, End, Head, Step, Tape, Text, read
+from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
+from server.dialogue import event as ev
+from server.dialogue.conversation import Conversation
 
 MAX_DIFFERENCES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Step `number` (from 1) decided otherwise than then. Actions are [name, fields]."""
+    """At step `number` (from 1) it is otherwise than then. Actions, and what was heard, are [name, fields]."""
 
     number: int
     now_ns: int
@@ -36,25 +40,42 @@ class Difference:
 
 @dataclass(slots=True)
 class Replayed:
-    """`recorded_hash` and `decided_hash` are equal when every decision is."""
+    """`recorded_hash` and `decided_hash` are equal when all is. Both are empty for a recomputation.
+
+    `heard`: speech events that were heard again. `scores`: of a recomputation. `is_cut`: the capture ends before the
+    call did: it was truncated, or the server died.
+    """
 
     steps: int = 0
+    heard: int = 0
     recorded_hash: str = ""
     decided_hash: str = ""
     differences: list[Difference] = field(default_factory=list)
     dropped: int = 0
+    scores: Scores | None = None
+    is_cut: bool = True
 
     @property
     def is_same(self) -> bool:
-        return self.recorded_hash == self.decided_hash
+        return self.recorded_hash == self.decided_hash and not self.differences
+
+    def differs(self, one: Difference) -> None:
+        """Note it, as far as there is room."""
+        if len(self.differences) < MAX_DIFFERENCES:
+            self.differences.append(one)
+        else:
+            self.dropped += 1
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return {
             "steps": self.steps,
+            "heard": self.heard,
             "recorded_hash": self.recorded_hash,
             "decided_hash": self.decided_hash,
             "same": self.is_same,
+            "cut": self.is_cut,
+            "scores": None if self.scores is None else asdict(self.scores),
             "differences": [
                 {
                     "step": one.number,
@@ -69,36 +90,126 @@ class Replayed:
         }
 
 
-def replay_journal(path: Path, against: AgentSettings | None = None) -> Replayed:
-    """Step `path` again, with the settings that it holds or with others.
+def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed:
+    """Decide `path` again, with the settings that it holds or with others.
 
     Raises:
-        JournalError: not a journal, or of another version. OSError: it cannot be read.
+        CaptureError: not a capture, or one that this version cannot read. OSError: it cannot be read.
         UnexpectedEvent: other settings brought the conversation where a recorded event cannot happen.
     """
     result = Replayed()
     then, now = hashlib.sha256(), hashlib.sha256()
-    for now_ns, event, recorded, decided in replay(path, against):
-        result.steps += 1
-        then.update(_canonical(recorded))
-        now.update(_canonical(decided))
-        if recorded != decided:
-            if len(result.differences) < MAX_DIFFERENCES:
-                name = type(event).__name__
-                result.differences.append(Difference(result.steps, now_ns, name, tuple(recorded), tuple(decided)))
-            else:
-                result.dropped += 1
+    stream: HeardAgain | None = None
+    conversation: Conversation | None = None
+    for record in read(path):
+        match record:
+            case Head():
+                result.is_cut = True
+                settings = against or settings_of(record)
+                if conversation is None or not record.resumed:
+                    conversation = Conversation(settings, record.rate_hz)
+                # Other settings would hear otherwise; with them the recorded events count.
+                stream = HeardAgain(record, settings, None, Scores()) if record.has_audio and not against else None
+            case Tape(entries) if stream is not None:
+                for entry in entries:
+                    now.update(_surplus(stream, result))
+                    stream.entry(entry)
+            case Text() if stream is not None:
+                now.update(_surplus(stream, result))
+                stream.text(record)
+            case Step(now_ns, name, _, recorded) if conversation is not None:
+                result.steps += 1
+                event = event_of(record)
+                if stream is not None and isinstance(event, HEARD):
+                    then.update(canonical(plain(event)))
+                    now.update(_matched(stream, event, now_ns, result))
+                decided = decisions(conversation, event, now_ns)
+                then.update(canonical(recorded))
+                now.update(canonical(decided))
+                if recorded != decided:
+                    result.differs(Difference(result.steps, now_ns, name, tuple(recorded), tuple(decided)))
+            case End():
+                result.is_cut = record.is_truncated
     result.recorded_hash, result.decided_hash = then.hexdigest(), now.hexdigest()
     return result
 
 
+def steps(path: Path) -> Iterator[tuple[int, ev.Event, list[Any], list[Any]]]:
+    """Yields (now_ns, event, actions as recorded, actions as decided now), JSON-plain. Raises as `replay_capture`."""
+    conversation: Conversation | None = None
+    for record in read(path):
+        if isinstance(record, Head) and (conversation is None or not record.resumed):
+            conversation = Conversation(settings_of(record), record.rate_hz)
+        elif isinstance(record, Step) and conversation is not None:
+            event = event_of(record)
+            yield record.now_ns, event, record.actions, decisions(conversation, event, record.now_ns)
+
+
+def _surplus(stream: HeardAgain, result: Replayed) -> bytes:
+    """What is heard now and was not then; hashed, so that it shows."""
+    seen = b""
+    while stream.heard:
+        at_ns, event = stream.heard.popleft()
+        result.differs(Difference(result.steps, at_ns, "heard", (), (plain(event),)))
+        seen += canonical(plain(event))
+    return seen
+
+
+def _matched(stream: HeardAgain, event: ev.Event, now_ns: int, result: Replayed) -> bytes:
+    """What is heard now where `event` was heard then."""
+    if not stream.heard:
+        result.differs(Difference(result.steps, now_ns, "heard", (plain(event),), ()))
+        return b""
+    heard = stream.heard.popleft()[1]
+    result.heard += 1
+    if not is_same(event, heard):
+        result.differs(Difference(result.steps, now_ns, "heard", (plain(event),), (plain(heard),)))
+    return canonical(plain(heard))
+
+
+def settings_of(head: Head) -> AgentSettings:
+    """Raises CaptureError for settings that this version does not know."""
+    try:
+        return AgentSettings.parse(head.settings)
+    except SettingsError as error:
+        raise CaptureError(f"made by another version: {error}") from error
+
+
+def event_of(step: Step) -> ev.Event:
+    """Raises CaptureError for an event that this version does not know."""
+    try:
+        return ev.event_from(step.name, step.values)
+    except (TypeError, ValueError) as error:
+        raise CaptureError(f"made by another version: {error}") from error
+
+
+def decisions(conversation: Conversation, event: ev.Event, now_ns: int) -> list[Any]:
+    """The actions of one step, JSON-plain as a capture holds them."""
+    made = conversation.step(event, now_ns)
+    plain_again: list[Any] = orjson.loads(orjson.dumps([[type(one).__name__, one] for one in made]))
+    return plain_again
+
+
+def canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) + b"\n"
+
+
 def lines(result: Replayed) -> Iterator[str]:
     """For people: the verdict, then the differences."""
-    yield f"{result.steps} steps, decisions {result.decided_hash[:16]}"
+    heard = f", {result.heard} speech events heard again" if result.heard else ""
+    yield f"{result.steps} steps{heard}" + (f", decisions {result.decided_hash[:16]}" if result.decided_hash else "")
+    if result.is_cut:
+        yield "the capture ends before the call"
+    if result.scores is not None:
+        yield (
+            f"{result.scores.windows} windows scored again: {result.scores.changed} otherwise, "
+            f"by {result.scores.largest_change} of 255 at most"
+        )
     if result.is_same:
         yield "the same as recorded"
         return
-    yield f"recorded {result.recorded_hash[:16]}: {len(result.differences) + result.dropped} steps differ"
+    count = len(result.differences) + result.dropped
+    yield f"{count} steps differ" + (f" (recorded {result.recorded_hash[:16]})" if result.recorded_hash else "")
     for one in result.differences:
         yield f"  step {one.number} {one.event}: recorded {_short(one.recorded)}"
         yield f"  {'':>{len(str(one.number)) + len(one.event) + 6}} now      {_short(one.decided)}"
@@ -108,7 +219,3 @@ def lines(result: Replayed) -> Iterator[str]:
 
 def _short(actions: tuple[Any, ...]) -> str:
     return "; ".join(f"{name} {orjson.dumps(values).decode()}" for name, values in actions)[:160] or "nothing"
-
-
-def _canonical(actions: list[Any]) -> bytes:
-    return orjson.dumps(actions, option=orjson.OPT_SORT_KEYS) + b"\n"

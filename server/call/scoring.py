@@ -14,6 +14,8 @@ import asyncio
 
 from audio_native.silero import SileroNet, SileroStream
 from audio_native.silero_weights import packaged_file, read_weights
+from audio_native.tape import Tape
+from server.clock import Clock, SystemClock
 
 # A third of a window: 5 ms of waiting in the mean, and batches of N / 3 for N calls.
 PERIOD_S = 0.01
@@ -24,23 +26,25 @@ SCORED_RATES_HZ = (8000, 16000)
 class SpeechScoring:
     """One for a process; belongs to its event loop."""
 
-    __slots__ = ("_due_s", "_handle", "_loop", "_net", "_streams")
+    __slots__ = ("_clock", "_due_s", "_handle", "_loop", "_net", "_streams")
 
-    def __init__(self, net: SileroNet) -> None:
+    def __init__(self, net: SileroNet, clock: Clock | None = None) -> None:
         self._net = net
+        self._clock = clock or SystemClock()
         self._streams: list[SileroStream] = []
         self._handle: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due_s = 0.0
 
     @classmethod
-    def load(cls) -> SpeechScoring:
+    def load(cls, clock: Clock | None = None) -> SpeechScoring:
         """With the packaged weights. Raises WeightsError when they are missing or not the known ones."""
-        return cls(SileroNet(read_weights(packaged_file())))
+        return cls(SileroNet(read_weights(packaged_file())), clock)
 
-    def open(self) -> SileroStream:
-        """A stream for one call, scored from now on until it is closed."""
+    def open(self, tape: Tape | None = None) -> SileroStream:
+        """A stream for one call, scored from now on until it is closed. `tape` notes when each score became known."""
         stream = SileroStream()
+        stream.tape = tape
         self._streams.append(stream)
         if self._handle is None:
             self._loop = asyncio.get_running_loop()
@@ -62,5 +66,5 @@ class SpeechScoring:
         self._handle = loop.call_at(self._due_s, self._score, loop)
 
     def _score(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._net.score(self._streams)
+        self._net.score(self._streams, self._clock.now_ns())
         self._arm(loop)

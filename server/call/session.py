@@ -1,7 +1,7 @@
 """One live call: the pure conversation wired to the socket, the providers and the records.
 
     socket ─► UplinkPath ─► Conversation.step ─► actions ─► recogniser · model · synthesiser · Downlink ─► socket
-                  events ─────▲       └─► journal, spool, metrics
+                  events ─────▲       └─► capture, spool, metrics
 
 The session carries out what the conversation decides and feeds back what happened; it decides nothing itself.
 Every task of the call lives in one TaskGroup here. An error that nothing else can handle ends this call and no
@@ -17,15 +17,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from providers.base import ChatDone, TextDelta, ToolCall
+from providers.base import AudioChunk, ChatDone, Final, TextDelta, ToolCall
 from providers.errors import ProviderError
 from server.agent.settings import AgentSettings
 from server.call.ahead import OpenedAhead
+from server.call.capture import CaptureStore
 from server.call.clips import Clips
 from server.call.downlink import Downlink, MediaSink, wire_format
-from server.call.journal import Journal
 from server.call.pacer import Pacer
 from server.call.providers import CallProviders
 from server.call.recogniser import Recogniser, common_format, transcriber_config
@@ -79,7 +78,7 @@ class CallServices:
     metrics: Metrics
     spool: Spool
     hang_up: Callable[[CallFacts], Awaitable[None]]
-    journal_dir: Path | None
+    captures: CaptureStore
     lead_ms: int
     chunk_ms: int
 
@@ -121,8 +120,17 @@ class CallSession:
         self._recognising: asyncio.Task[None] | None = None
         self._group = asyncio.TaskGroup()
         stt_format = common_format(providers.ears, wire_format(fmt))
-        path = services.journal_dir / f"{facts.call_id}.jsonl" if services.journal_dir else None
-        self._journal = Journal(path, facts.call_id, settings, fmt.rate_hz, resumed=self._resumed)
+        hears = settings.turn.vad == "silero" and fmt.rate_hz in SCORED_RATES_HZ
+        self._capture = services.captures.open(
+            settings,
+            call_id=facts.call_id,
+            carrier=wire.carrier,
+            stream_id=stream_id,
+            fmt=fmt,
+            scored=hears,
+            resumed=self._resumed,
+        )
+        self._tape = self._capture.tape if self._capture is not None else None
         self.downlink = Downlink(
             wire=wire,
             fmt=fmt,
@@ -134,8 +142,7 @@ class CallSession:
             lead_ms=services.lead_ms,
             chunk_ms=services.chunk_ms,
         )
-        hears = settings.turn.vad == "silero" and fmt.rate_hz in SCORED_RATES_HZ
-        self._scorer = services.scoring.open() if hears else None
+        self._scorer = services.scoring.open(self._tape) if hears else None
         self.uplink = UplinkPath(
             wire=wire,
             stream_id=stream_id,
@@ -147,12 +154,22 @@ class CallSession:
             dispatch=self.dispatch,
             on_mark=self.downlink.on_mark,
             on_stop=lambda: self.end("caller_hung_up"),
+            tape=self._tape,
+            note=self._note_message,
         )
         stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
         opened = partial(ahead.take, stt_config) if ahead is not None else None
-        self._recogniser = Recogniser(providers.ears, stt_config, self.uplink, self.dispatch, opened)
+        self._recogniser = Recogniser(
+            providers.ears, stt_config, self.uplink, self.dispatch, opened, self._note_final
+        )
         self._speaker = Speaker(
-            providers.synthesizer, services.clips, self.downlink, settings, facts.from_number, self.dispatch
+            providers.synthesizer,
+            services.clips,
+            self.downlink,
+            settings,
+            facts.from_number,
+            self.dispatch,
+            self._note_audio,
         )
         names = {"stt": self._recogniser.name, "llm": providers.model.name, "tts": providers.synthesizer.name}
         page = BrowserPage(wire, sink) if isinstance(wire, BrowserWire) else None
@@ -160,11 +177,13 @@ class CallSession:
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, backlog: Sequence[tuple[bytes, bool]] = ()) -> None:
+    async def run(self, backlog: Sequence[tuple[bytes, bool]] = (), opening: Sequence[bytes] = ()) -> None:
         """From the stream's start to its end; returns when everything of the call has been put away.
 
-        `backlog` holds the messages (data, is_text) that came while the stream was let in.
+        `backlog` holds the messages (data, is_text) that came while the stream was let in, `opening` those before.
         """
+        if self._capture is not None:
+            self._capture.begin(opening)
         try:
             async with self._group:
                 listening = self._recogniser.run()
@@ -186,6 +205,8 @@ class CallSession:
     def on_message(self, data: bytes | memoryview, is_text: bool) -> None:
         """A message of the media socket. Never raises: what the peer did wrong ends the stream."""
         self.last_message_ns = self._services.clock.now_ns()
+        if self._tape is not None:
+            self._tape.now_ns = self.last_message_ns
         try:
             self.uplink.on_message(data, is_text)
         except RemoteWireError as error:
@@ -232,7 +253,6 @@ class CallSession:
         if self._scorer is not None:
             services.scoring.close(self._scorer)
         await self._recogniser.aclose()
-        self._journal.close()
         native, playout = self.uplink.native, self.downlink.playout
         counters = {
             "frames_in": native.frames,
@@ -245,6 +265,8 @@ class CallSession:
             "underruns": playout.underruns,
         }
         self._count(counters)
+        if self._capture is not None:
+            self._capture.close(self.end_reason or "error", counters)
         duration_ms = (services.clock.now_ns() - self._began_ns) // 1_000_000
         services.spool.append_nowait(
             CallEnded(
@@ -270,6 +292,21 @@ class CallSession:
         metrics.media_duplicates.inc(counters["duplicates"])
         metrics.media_bad.inc(counters["bad"])
         metrics.underruns.inc(counters["underruns"])
+
+    # ── the capture, beside the steps ─────────────────────────────────────────────────────────────────────────
+
+    def _note_message(self, message: bytes, is_text: bool) -> None:
+        if self._capture is not None:
+            self._capture.text(message, is_text=is_text)
+
+    def _note_final(self, final: Final) -> None:
+        if self._capture is not None:
+            self._capture.note("final", {"utterance_no": final.utterance_no, "text": final.text})
+
+    def _note_audio(self, clause_no: int, chunk: AudioChunk) -> None:
+        if self._capture is not None:
+            form = chunk.audio_format
+            self._capture.audio(clause_no, len(chunk.audio), form.encoding, form.rate_hz)
 
     # ── the step and its actions ──────────────────────────────────────────────────────────────────────────────
 
@@ -297,7 +334,8 @@ class CallSession:
             one = self._events.popleft()
             now_ns = self._services.clock.now_ns()
             actions = self.conversation.step(one, now_ns)
-            self._journal.write(now_ns, one, actions)
+            if self._capture is not None:
+                self._capture.step(now_ns, one, actions)
             for action in actions:
                 self._do(action)
         raise RuntimeError(f"more than {MAX_CASCADE} events in a row")

@@ -21,7 +21,7 @@ class Speaker:
     """`add` what is to be said; `run` says it and returns when there is nothing left."""
 
     __slots__ = (
-        "_caller", "_clips", "_dispatch", "_downlink", "_is_heard", "_settings", "_synthesizer", "_waiting"
+        "_caller", "_clips", "_dispatch", "_downlink", "_is_heard", "_note", "_settings", "_synthesizer", "_waiting"
     )  # fmt: skip
 
     def __init__(
@@ -32,13 +32,16 @@ class Speaker:
         settings: AgentSettings,
         caller: str,
         dispatch: Callable[[ev.Event], None],
+        note: Callable[[int, AudioChunk], None] = lambda clause_no, chunk: None,
     ) -> None:
+        """`note` is told of each chunk that the synthesizer gives."""
         self._synthesizer = synthesizer
         self._clips = clips
         self._downlink = downlink
         self._settings = settings
         self._caller = caller
         self._dispatch = dispatch
+        self._note = note
         self._waiting: deque[ev.Speak] = deque()
         self._is_heard = False  # there is audio of the clause that is being said
 
@@ -99,6 +102,7 @@ class Speaker:
                     self._is_heard = True
                     self._dispatch(ev.SpeechFirstByte(number))
                     self._downlink.begin_clause()
+                self._note(number, one)
                 chunks.append(one)
                 await self._downlink.wait_room()
                 self._downlink.push(number, one.audio, one.audio_format)

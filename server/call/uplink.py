@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from audio_native.silero import SileroStream
+from audio_native.tape import Tape
 from audio_native.uplink import F_AUDIO, F_BAD, F_CONFIRMED, F_OFFSET, F_ONSET, F_SLOW, Uplink
 from audio_native.vad import WebRtcDetector
 from providers.base import AudioFormat, TranscriptStream
@@ -69,6 +70,7 @@ class UplinkPath:
         "_digits",
         "_dispatch",
         "_last",
+        "_note",
         "_on_mark",
         "_on_stop",
         "_pending",
@@ -91,7 +93,10 @@ class UplinkPath:
         dispatch: Callable[[ev.Event], None],
         on_mark: Callable[[str], None],
         on_stop: Callable[[], None],
+        tape: Tape | None = None,
+        note: Callable[[bytes, bool], None] = lambda message, is_text: None,
     ) -> None:
+        """`tape` gets every media message, `note(message, is_text)` every other one before it has any effect."""
         turn = settings.turn
         wire_form = (stt_format.encoding, fmt.codec) in (("pcmu", "PCMU"), ("pcma", "PCMA"))
         self.native = Uplink(
@@ -102,6 +107,7 @@ class UplinkPath:
             out_rate_hz=stt_format.rate_hz,
             detector=WebRtcDetector(turn.vad_mode, fmt.rate_hz),
             scorer=scorer,
+            tape=tape,
             onset_ms=turn.onset_ms,
             hangover_ms=turn.hangover_ms,
             confirm_ms=max(turn.onset_ms, settings.interruption.min_speech_ms),
@@ -113,6 +119,7 @@ class UplinkPath:
         self._dispatch = dispatch
         self._on_mark = on_mark
         self._on_stop = on_stop
+        self._note = note
         self._stt: TranscriptStream | None = None
         self._pending: list[_Utterance] = []
         self._last: _Utterance | None = None
@@ -167,11 +174,14 @@ class UplinkPath:
         try:
             event = self._wire.receive(message)
         except RemoteWireError:
+            self._note(message, True)
             self._count_bad()
             return
+        if isinstance(event, MediaReceived):
+            self.on_media(event.payload, event.chunk, event.timestamp_ms)
+            return
+        self._note(message, True)
         match event:
-            case MediaReceived(chunk, timestamp_ms, payload):
-                self._on_flags(self.native.feed_payload(payload, chunk, timestamp_ms))
             case MarkReached(name):
                 self._on_mark(name)
             case DtmfReceived(digit):
@@ -184,14 +194,20 @@ class UplinkPath:
 
     def _on_binary(self, payload: bytes) -> None:
         if not isinstance(self._wire, BrowserWire):
+            self._note(payload, False)
             self._count_bad()
             return
         try:
             media = self._wire.receive_audio(payload)
         except RemoteWireError:
+            self._note(payload, False)
             self._count_bad()
             return
-        self._on_flags(self.native.feed_payload(media.payload, media.chunk, media.timestamp_ms))
+        self.on_media(media.payload, media.chunk, media.timestamp_ms)
+
+    def on_media(self, payload: bytes, chunk: int, timestamp_ms: int) -> None:
+        """A media message that somebody else has parsed."""
+        self._on_flags(self.native.feed_payload(payload, chunk, timestamp_ms))
 
     def _count_bad(self) -> None:
         if self._bad.exceeded(self._clock.now_ns()):

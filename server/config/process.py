@@ -47,7 +47,7 @@ VARIABLES: tuple[str, ...] = (
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_API_URL",
-    "PACER_LEAD_MS", "PACER_CHUNK_MS", "JOURNAL",
+    "PACER_LEAD_MS", "PACER_CHUNK_MS",
     "LOG_LEVEL", "LOG_FORMAT",
     *PROVIDER_VARIABLES,
 )  # fmt: skip
@@ -197,7 +197,6 @@ class TwilioConfig:
 class MediaConfig:
     pacer_lead_ms: int = 200  # what the carrier's buffer is kept filled to
     pacer_chunk_ms: int = 100  # one send costs the same whatever its size, so fewer and larger
-    journal: bool = True  # events and actions of each call, for replay
 
     def __post_init__(self) -> None:
         check_range("PACER_LEAD_MS", self.pacer_lead_ms, 60, 1000)
@@ -212,7 +211,6 @@ class MediaConfig:
         fields: Fields = {
             "pacer_lead_ms": ("PACER_LEAD_MS", whole),
             "pacer_chunk_ms": ("PACER_CHUNK_MS", whole),
-            "journal": ("JOURNAL", flag),
         }
         return cls(**read(env, fields))
 

@@ -2,7 +2,7 @@
 
 What the caller said, whose turn it is, what is spoken next, when to stop and when to hang up are all settled by
 `step`, from the turn table (server.turn.machine) and the agent's settings. Nothing here waits, reads a clock or
-touches a socket: the call feeds events in and carries the actions out, and a journal of the events steps to the
+touches a socket: the call feeds events in and carries the actions out, and a capture of the events leads to the
 same actions again.
 
     hearing (speech, words, keys) ─┐

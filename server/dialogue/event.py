@@ -1,6 +1,6 @@
-"""What a conversation is told and what it wants done: the vocabulary of the journal.
+"""What a conversation is told and what it wants done: the vocabulary of captures.
 
-Every value is plain (text, numbers, booleans, tuples of them), so that an event written to a journal and read
+Every value is plain (text, numbers, booleans, tuples of them), so that an event written to a capture and read
 back is equal to the first. Instants are monotonic nanoseconds of one process; media times are milliseconds
 since the first sample of the stream.
 """
@@ -303,7 +303,7 @@ EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
 
 
 def event_from(name: str, values: Mapping[str, Any]) -> Event:
-    """The event that a journal line holds. Raises ValueError for an unknown name or field."""
+    """The event that a captured step holds. Raises ValueError for an unknown name or field."""
     kind = EVENTS.get(name)
     if kind is None:
         raise ValueError(f"unknown event {name!r}")

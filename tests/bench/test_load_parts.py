@@ -6,6 +6,7 @@ import json
 import statistics
 import struct
 import wave
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import redis
 import uvloop
 
 from bench.load import bargein, clips, floor, options, plot, soak, verdict
+from bench.load.capture import clear_decisions, since_decision_ms
 from bench.load.floor import EchoFloor, FloorFailed
-from bench.load.journal import clear_decisions, since_decision_ms
 from bench.load.noise import noise_clip, speech_rms
 from bench.load.provider_sims import write_book
 from bench.load.report import Sound
@@ -222,17 +223,30 @@ def test_stale_frames_are_those_before_the_next_answer(audio: bytes, frames: int
     assert ear.settle() == 0
 
 
-def test_decisions_are_read_from_journals_by_caller(tmp_path: Path) -> None:
-    folder = tmp_path / "journal"
+def test_decisions_are_read_from_captures_by_caller(tmp_path: Path) -> None:
+    folder = tmp_path / "capture"
     folder.mkdir()
-    lines = [
-        {"journal": 1, "call_id": "x", "rate_hz": 8000, "settings": {"name": "ClearPlayout"}},
+    head = {"capture": 1, "call_id": "x", "settings": {"name": "ClearPlayout"}}
+    steps = [
         [100, "TranscriptFinal", {"utterance_no": 1, "text": "turn 1 of +15552000012"}, []],
         [5_000_000, "SpeechConfirmed", {}, [["CancelReply", {"reply_no": 1}], ["ClearPlayout", {}]]],
         [9_000_000, "PlayoutCleared", {"note": "ClearPlayout"}, []],
     ]
-    (folder / "one.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + '\n[1, "ClearPlayout"')
-    (folder / "two.jsonl").write_text(json.dumps(lines[0]))
+
+    def packed(*records: tuple[str, Any]) -> bytes:
+        framed = b""
+        for kind, value in records:
+            body = json.dumps(value).encode()
+            framed += kind.encode() + len(body).to_bytes(4, "little") + body
+        made = zlib.compressobj(wbits=-12)
+        block = made.compress(framed) + made.flush(zlib.Z_SYNC_FLUSH)
+        # Still being written: the last block is half there.
+        sizes = len(block).to_bytes(4, "little") + zlib.crc32(block).to_bytes(4, "little")
+        return b"\x89TSCAPTURE\r\n\x1a\n" + sizes + block + sizes + block[:20]
+
+    (folder / "one.capture").write_bytes(packed(("H", head), *(("S", one) for one in steps)))
+    (folder / "two.capture").write_bytes(packed(("H", head)))
+    (folder / "three.capture").write_bytes(b"no capture at all")
     found = clear_decisions(tmp_path)
     assert found == {"+15552000012": [5_000_000]}
     assert since_decision_ms(5_400_000, found["+15552000012"]) == pytest.approx(0.4)

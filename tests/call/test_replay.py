@@ -8,60 +8,91 @@ from pathlib import Path
 import pytest
 
 from server.__main__ import main
-from server.call.replay import MAX_DIFFERENCES, replay_journal
-from tests.call.test_journal import record
+from server.call.capture_file import Head, Step, frame, read
+from server.call.replay import MAX_DIFFERENCES, replay_capture, steps
+from server.dialogue import event as ev
+from tests.call.captured import inflated, packed, record
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    path = tmp_path / "call.jsonl"
-    record(path)
-    return path
+def captured(tmp_path: Path) -> Path:
+    return record(tmp_path / "capture")
 
 
-def test_a_thousand_replays_give_one_hash(journal: Path) -> None:
-    results = [replay_journal(journal) for _ in range(1000)]
+def test_a_thousand_replays_give_one_hash(captured: Path) -> None:
+    results = [replay_capture(captured) for _ in range(1000)]
     assert {one.decided_hash for one in results} == {results[0].recorded_hash}
     assert results[0].is_same and results[0].steps > 25 and not results[0].differences
 
 
-def test_the_hash_is_known() -> None:
-    """The same on every machine and event loop: nothing but the journal decides it."""
-    path = Path(__file__).parents[1] / "data" / "journal_barge_in.jsonl"
-    result = replay_journal(path)
-    assert result.is_same
-    assert result.decided_hash == (path.with_suffix(".sha256")).read_text().strip()
+def test_each_step_decides_the_same_again(captured: Path) -> None:
+    found = list(steps(captured))
+    assert {type(event) for _, event, _, _ in found} >= {ev.PlayoutCleared, ev.TimerFired, ev.ReplyFailed}
+    for now_ns, event, recorded, decided in found:
+        # The one thing that a capture changes: a secret in a provider's words.
+        assert recorded == decided, f"{now_ns} {event}"
 
 
 def test_other_settings_show_what_they_would_have_decided(
-    journal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     agent = tmp_path / "agent.yaml"
     agent.write_text("name: Other\nnumbers: []\nopening: {text: 'Another opening.'}\n")
-    assert main(["replay", str(journal), "--against", str(agent)]) == 1
+    assert main(["replay", str(captured), "--against", str(agent)]) == 1
     out = capsys.readouterr().out
     assert "Another opening." in out and "steps differ" in out
-    assert main(["replay", str(journal), "--against", str(agent), "--json"]) == 1
+    assert main(["replay", str(captured), "--against", str(agent), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["same"] is False and found["differences"][0]["step"] == 1
     assert len(found["differences"]) <= MAX_DIFFERENCES
 
 
-def test_the_same_is_said_and_exits_with_0(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["replay", str(journal)]) == 0
+def test_the_same_is_said_and_exits_with_0(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(captured)]) == 0
     assert "the same as recorded" in capsys.readouterr().out
 
 
-def test_what_is_no_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "x.jsonl").write_text("hello\n")
-    assert main(["replay", str(tmp_path / "x.jsonl")]) == 2
-    assert main(["replay", str(tmp_path / "none.jsonl")]) == 2
-    assert "not a journal" in capsys.readouterr().err
+def test_what_is_no_capture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.capture").write_text("hello\n")
+    assert main(["replay", str(tmp_path / "x.capture")]) == 2
+    assert main(["replay", str(tmp_path / "none.capture")]) == 2
+    assert "not a capture" in capsys.readouterr().err
 
 
-def test_a_changed_line_changes_the_hash(journal: Path) -> None:
-    before = replay_journal(journal)
-    lines = journal.read_bytes().splitlines(keepends=True)
-    at = next(number for number, line in enumerate(lines) if b'"TranscriptFinal"' in line)
-    journal.write_bytes(b"".join([*lines[:at], lines[at].replace(b"everything", b"nothing"), *lines[at + 1 :]]))
-    assert replay_journal(journal).decided_hash != before.decided_hash
+def test_without_audio_nothing_can_be_recomputed(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(captured), "--recompute"]) == 2
+    assert "capture.audio" in capsys.readouterr().err
+
+
+def altered(path: Path, before: bytes, after: bytes) -> Path:
+    """The same capture with other words in it."""
+    data, out, at = inflated(path), b"", 0
+    while at < len(data):
+        end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
+        out += frame(data[at], data[at + 5 : end].replace(before, after))
+        at = end
+    other = path.with_name("other.capture")
+    other.write_bytes(packed(out))
+    return other
+
+
+def test_another_word_is_another_hash(captured: Path) -> None:
+    heard = b'"TranscriptFinal",{"utterance_no":1,"text":"tell me '
+    other = altered(captured, heard + b"everything", heard + b"nothing")
+    assert sum(isinstance(one, Step) for one in read(other)) == replay_capture(captured).steps
+    result = replay_capture(other)
+    assert result.decided_hash != replay_capture(captured).decided_hash and not result.is_same
+
+
+def test_an_unknown_event_or_setting_is_of_another_version(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for before, after in ((b'"DigitReceived"', b'"DigitDreamt"'), (b'"idle_timeout_ms"', b'"idle_dreams_ms"')):
+        assert main(["replay", str(altered(captured, before, after))]) == 2
+        assert "another version" in capsys.readouterr().err
+
+
+def test_a_cut_capture_says_so(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = captured.read_bytes()
+    captured.write_bytes(raw[: len(raw) * 2 // 3])
+    assert main(["replay", str(captured)]) == 0
+    assert "ends before the call" in capsys.readouterr().out
+    assert isinstance(next(read(captured)), Head)

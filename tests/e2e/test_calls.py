@@ -18,7 +18,7 @@ from bench.sim.caller import Say, ScriptedCaller, When
 from bench.sim.fault import FaultPlan
 from bench.sim.twilio import Account, Call, Exchange
 from bench.sim.voice import pico_clip
-from server.call.journal import replay
+from server.call.replay import replay_capture, steps
 from server.dialogue import event as ev
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -34,6 +34,7 @@ llm: {provider: scripted}
 tts: {provider: scripted}
 opening: {text: "code 0 0 0"}
 turn: {min_delay_ms: 300, max_delay_ms: 600}
+capture: {audio: true}
 limits:
   idle_timeout_ms: 1500
   idle_prompts: ["code 0 1 0"]
@@ -80,15 +81,16 @@ async def one_call(exchange: Exchange, *turns: Say, faults: FaultPlan | None = N
     return await exchange.call(caller, from_="+15552000007", to=NUMBER, faults=faults)
 
 
-def assert_journals_decide_the_same(data: Path, calls: int) -> list[ev.Event]:
-    """Step every journal of the run again."""
-    journals = sorted((data / "journal").glob("*.jsonl"))
-    assert len(journals) == calls
+def assert_captures_decide_the_same(data: Path, calls: int) -> list[ev.Event]:
+    """Decide every call of the run again, and hear it again where it was captured with its audio."""
+    captures = sorted((data / "capture").glob("*.capture"))
+    assert len(captures) == calls
     events: list[ev.Event] = []
-    for path in journals:
-        for now_ns, event, recorded, decided in replay(path):
-            assert recorded == decided, f"{path.name} {now_ns} {event}"
-            events.append(event)
+    for path in captures:
+        replayed = replay_capture(path)
+        assert replayed.is_same, replayed.differences
+        assert not replayed.is_cut
+        events += [event for _, event, _, _ in steps(path)]
     return events
 
 
@@ -103,7 +105,7 @@ def test_call_is_answered_recorded_and_replayed(tmp_path: Path, database_url: st
         assert "underruns_total 0.0" in metrics
 
     data = serve(tmp_path, body, stores(database_url, redis_url))
-    events = assert_journals_decide_the_same(data, 1)
+    events = assert_captures_decide_the_same(data, 1)
     assert any(isinstance(one, ev.PlayoutCleared) and one.heard for one in events)
 
     async def rows() -> None:
@@ -135,7 +137,7 @@ def test_silent_caller_is_prompted_and_hung_up_by_rest(tmp_path: Path, database_
         assert call.ended_by == "rest"
 
     data = serve(tmp_path, body, stores(database_url, redis_url))
-    assert_journals_decide_the_same(data, 1)
+    assert_captures_decide_the_same(data, 1)
 
 
 def test_broken_stream_is_carried_on(tmp_path: Path, database_url: str, redis_url: str) -> None:
@@ -145,7 +147,7 @@ def test_broken_stream_is_carried_on(tmp_path: Path, database_url: str, redis_ur
         assert len(call.streams) >= 2
 
     data = serve(tmp_path, body, stores(database_url, redis_url))
-    events = assert_journals_decide_the_same(data, 1)
+    events = assert_captures_decide_the_same(data, 1)
     assert sum(isinstance(one, ev.StreamResumed) for one in events) == 3
 
 
@@ -160,7 +162,7 @@ def test_rough_line_loses_no_turn(tmp_path: Path, database_url: str, redis_url: 
         assert [one.reply_latency_ms is not None for one in caller.records] == [True, True]
 
     data = serve(tmp_path, body, stores(database_url, redis_url))
-    assert_journals_decide_the_same(data, 1)
+    assert_captures_decide_the_same(data, 1)
 
 
 def test_strangers_are_refused_before_anything_is_done(tmp_path: Path, database_url: str, redis_url: str) -> None:

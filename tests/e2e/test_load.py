@@ -1,4 +1,4 @@
-"""The load against the whole server: what it reads of our log and our journals is there, and the server passes."""
+"""The load against the whole server: what it reads of our log and our captures is there, and the server passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_interrupting_caller_is_served_and_the_decision_is_known(tmp_path: Pa
     assert result["turns_completed"] == result["turns_expected"] >= 4
     assert result["stale_frames_after_clear"] == 0
     assert result["errors"] == 0
-    # From the server's log and its journals.
+    # From the server's log and its captures.
     assert result["own_latency_ms"]["p50"] is not None
     assert 0 < result["decision_to_clear_ms"]["p50"] < 200
     assert result["server_cpu_ms_per_call_s"] > 0

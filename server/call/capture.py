@@ -1,0 +1,314 @@
+"""The capture of a call: all that came in and was decided, each with its instant, in one file. Replay reads it.
+
+    session ─► Capture (records in memory) ─once a second, all calls together─► thread: compress ─► DATA_DIR/capture
+                  ▲ tape: media messages and scores, written natively
+
+Nothing here makes a call wait or fail. A disk that refuses ends the capture; one that hangs fills a bounded buffer and
+then ends it too; a file at its largest says that it is truncated. Audio is kept only where the agent's settings say so.
+Secrets are removed before anything is kept: custom parameters and tokens from messages, known keys from all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from audio_native.tape import Tape
+from server.agent.settings import AgentSettings
+from server.call.capture_file import (
+    AUDIO,
+    END,
+    FRAME_BYTES,
+    HEAD,
+    MAGIC,
+    NOTE,
+    STEP,
+    SUFFIX,
+    TAPE,
+    TEXT,
+    VERSION,
+    block,
+    compressor,
+    frame,
+)
+from server.call.scrub import REMOVED, scrubbed
+from server.clock import Clock
+from server.dialogue import event as ev
+from server.wire.event import MediaFormat
+
+log = logging.getLogger(__name__)
+
+# How much of a call a crash costs.
+FLUSH_S = 1.0
+# A call that gathers more than this between two flushes is handed over early.
+HAND_OVER_BYTES = 64 * 1024
+# Of all calls, uncompressed, in memory: what a hanging disk may hold back.
+MAX_WAITING_BYTES = 32 * 1024 * 1024
+# Room for the part that says that a file is truncated.
+END_BYTES = 128
+CLOSE_S = 3.0
+
+
+class Capture:
+    """One media stream of one call. `tape` is for its uplink and scorer. Made by `CaptureStore.open`."""
+
+    __slots__ = ("_bytes", "_clock", "_file", "_head", "_records", "_store", "is_over", "tape")
+
+    def __init__(
+        self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any], *, keeps_audio: bool
+    ) -> None:
+        self.tape = Tape(keeps_audio=keeps_audio)
+        self.is_over = False
+        self._store = store
+        self._file = file
+        self._clock = clock
+        self._head = head
+        self._records: list[bytes] = []
+        self._bytes = 0
+
+    def begin(self, opening: Sequence[bytes]) -> None:
+        """`opening`: the carrier's messages up to `start`. Comes before everything else."""
+        self._store.add(self)
+        texts = [scrubbed(one, keeps_audio=False) or "" for one in opening]
+        self._add(HEAD, {"capture": VERSION, **self._head, "opening": texts})
+
+    def text(self, message: bytes, *, is_text: bool = True) -> None:
+        """A message of the carrier that is no audio."""
+        text = scrubbed(message, keeps_audio=self.tape.keeps_audio) if is_text else None
+        self._add(TEXT, [self.tape.now_ns, text, len(message), is_text])
+
+    def step(self, now_ns: int, event: ev.Event, actions: Sequence[ev.Action]) -> None:
+        self._add(STEP, [now_ns, type(event).__name__, event, [[type(one).__name__, one] for one in actions]])
+
+    def audio(self, clause_no: int, size: int, encoding: str, rate_hz: int) -> None:
+        """A synthesizer gave `size` bytes for the clause."""
+        self._add(AUDIO, [self._clock.now_ns(), clause_no, size, encoding, rate_hz])
+
+    def note(self, name: str, values: Mapping[str, Any]) -> None:
+        """A provider's event that the conversation is not told of."""
+        self._add(NOTE, [self._clock.now_ns(), name, values])
+
+    def close(self, reason: str, counters: Mapping[str, int]) -> None:
+        """The stream is over."""
+        self._add(END, [self._clock.now_ns(), reason, False, counters])
+        self.hand_over()
+        if not self.is_over:
+            self._stop(is_whole=True)
+
+    def hand_over(self) -> None:
+        """Give the writer what there is."""
+        if self.is_over:
+            return
+        self._take_tape()
+        if not self._records:
+            return
+        records, size = self._records, self._bytes
+        self._records, self._bytes = [], 0
+        if self._file.is_closed or self.tape.lost or not self._store.take(self._file, records, size):
+            self._stop(is_whole=False)
+
+    def _stop(self, *, is_whole: bool) -> None:
+        self.is_over = True
+        self._records = []
+        self.tape.close()
+        self._store.end(self, self._file, is_whole=is_whole)
+
+    def _add(self, kind: int, values: Any) -> None:
+        if self.is_over:
+            return
+        self._take_tape()
+        self._put(kind, orjson.dumps(values))
+        if self._bytes > HAND_OVER_BYTES:
+            self.hand_over()
+
+    def _take_tape(self) -> None:
+        block = self.tape.take()
+        if block:
+            self._put(TAPE, block)
+
+    def _put(self, kind: int, body: bytes) -> None:
+        record = frame(kind, body)
+        self._records.append(record)
+        self._bytes += len(record)
+
+
+class _File:
+    """Belongs to the thread, but for `is_closed`, which the loop reads."""
+
+    __slots__ = ("_compress", "_fd", "_left_bytes", "_max_bytes", "is_closed", "path")
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.is_closed = False
+        self._fd = -1
+        self._max_bytes = max_bytes
+        self._left_bytes = 0
+        self._compress = compressor()
+
+    def write(self, data: bytes) -> None:
+        if self.is_closed:
+            return
+        try:
+            if self._fd < 0:
+                self._begin()
+            packed = _packed(self._compress, data)
+            if len(packed) > self._left_bytes - END_BYTES:
+                log.info("capture is truncated: %s", self.path.name, extra={"event": "capture_truncated"})
+                self.close(is_whole=False)
+            else:
+                self._append(packed)
+        except OSError as error:
+            log.warning("capture ended: %s", error, extra={"event": "capture_failed"})
+            self.close(is_whole=False)
+
+    def close(self, *, is_whole: bool) -> None:
+        """`is_whole`: nothing was lost; else the file says so, where the disk lets it."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._fd < 0:
+            return
+        try:
+            if not is_whole:
+                # A part of its own, because the deflated stream before it went on without being written.
+                self._append(MAGIC + _packed(compressor(), frame(END, orjson.dumps([0, "", True, {}]))))
+        except OSError:
+            pass  # what is there is read up to its last whole record
+        os.close(self._fd)
+        self._fd = -1
+
+    def _begin(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._left_bytes = self._max_bytes - os.fstat(self._fd).st_size
+        if self._left_bytes > END_BYTES:
+            self._append(MAGIC)
+
+    def _append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self._left_bytes -= len(data)
+
+
+def _packed(compress: zlib._Compress, records: bytes) -> bytes:
+    return block(compress.compress(records) + compress.flush(zlib.Z_SYNC_FLUSH))
+
+
+class CaptureStore:
+    """The captures of one process: a timer of the event loop gathers, a thread writes. `start` it, `close` it.
+
+    Attributes:
+        refused: captures that ended because too much waited for the disk.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, *, secrets: Iterable[str] = ()) -> None:
+        self.folder = folder
+        self.refused = 0
+        self._clock = clock
+        # Texts that a provider's error may hold; as they stand in JSON.
+        self._secrets = tuple(orjson.dumps(one)[1:-1] for one in secrets if len(one) >= 4)
+        self._open: dict[Capture, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        # Each counter has one writer, the loop or the thread; their difference is what waits.
+        self._taken_bytes = 0
+        self._written_bytes = 0
+        self._queue: queue.SimpleQueue[tuple[_File, list[bytes], int] | tuple[_File, bool] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="capture", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits; a disk that hangs is left alone after CLOSE_S."""
+        for one in [*self._open]:
+            one.hand_over()
+        self._queue.put(None)
+        self._thread.join(CLOSE_S)
+
+    def open(
+        self,
+        settings: AgentSettings,
+        *,
+        call_id: str,
+        carrier: str,
+        stream_id: str,
+        fmt: MediaFormat,
+        scored: bool,
+        resumed: bool,
+    ) -> Capture | None:
+        """The capture of a stream; None where the agent's settings want none."""
+        wanted = settings.capture
+        if not wanted.enabled:
+            return None
+        head = {
+            "call_id": call_id, "carrier": carrier, "stream_id": stream_id, "codec": fmt.codec, "rate_hz": fmt.rate_hz,
+            "has_audio": wanted.audio, "scored": scored, "resumed": resumed, "settings": settings.as_dict(),
+        }  # fmt: skip
+        file = _File(self.folder / f"{call_id}{SUFFIX}", wanted.max_bytes)
+        return Capture(self, file, self._clock, head, keeps_audio=wanted.audio)
+
+    def add(self, capture: Capture) -> None:
+        """It has begun: gather what it has, once a second."""
+        self._open[capture] = None
+        if self._timer is None:
+            self._arm()
+
+    def take(self, file: _File, records: list[bytes], size: int) -> bool:
+        """Queue records for the disk. False when too much waits already."""
+        if self._taken_bytes - self._written_bytes + size > MAX_WAITING_BYTES:
+            self.refused += 1
+            return False
+        self._taken_bytes += size
+        self._queue.put((file, records, size))
+        return True
+
+    def end(self, capture: Capture, file: _File, *, is_whole: bool) -> None:
+        """Nothing more comes of this one."""
+        self._open.pop(capture, None)
+        self._queue.put((file, is_whole))
+        if not self._open and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._gather)
+
+    def _gather(self) -> None:
+        self._timer = None
+        for one in [*self._open]:
+            one.hand_over()
+        if self._open:
+            self._arm()
+
+    # ── the writer thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _write_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if len(item) == 2:
+                file, is_whole = item
+                file.close(is_whole=is_whole)
+            else:
+                file, records, size = item
+                data = b"".join(records)
+                if any(secret in data for secret in self._secrets):
+                    data = b"".join(self._without_secrets(one) for one in records)
+                file.write(data)
+                self._written_bytes += size
+
+    def _without_secrets(self, record: bytes) -> bytes:
+        kind, body = record[0], record[FRAME_BYTES:]
+        if kind == TAPE:
+            return record
+        for secret in self._secrets:
+            body = body.replace(secret, REMOVED.encode())
+        return frame(kind, body)

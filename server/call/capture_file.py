@@ -1,0 +1,230 @@
+"""The file of one captured call: what stands in it, and how it is read.
+
+    MAGIC │ length, CRC-32, block │ … │ MAGIC │ length, CRC-32, block │ …     one part for each media stream of the call
+                             └ raw deflate over all blocks of the part, flushed at each: kind, length, body; kind, …
+
+Numbers are u32, little-endian; a kind is one byte. Deflate, because it comes with Python and gives what it has at every
+flush (zstd would be a dependency more for CPU that is not spent here). A file that a crash has cut is read up to the
+last whole block. Bodies are JSON, but for the tape of media messages and speech scores, which `audio_native.tape`
+writes and reads.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from audio_native.tape import read_tape
+
+VERSION = 1
+SUFFIX = ".capture"
+# As a length it would be more than a block may have.
+MAGIC = b"\x89TSCAPTURE\r\n\x1a\n"
+# A record is a message of 64 KiB or a block of tape of 1 MiB at most.
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+# A file of the largest size that a setting allows, and a little; and what it may expand to.
+MAX_FILE_BYTES = 2 * 1024 * 1024 * 1024
+MAX_EXPANSION = 200
+FRAME_BYTES = 5
+_BLOCK = struct.Struct("<II")
+_PIECE_BYTES = 1024 * 1024
+
+HEAD, TEXT, TAPE, STEP, AUDIO, NOTE, END = b"HTMSANE"
+
+
+class CaptureError(ValueError):
+    """The file is not a capture, or of a version that this server cannot read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the stream was made from. `has_audio`: payloads are on the tape; `scored`: a network judges speech too.
+
+    `opening` holds the carrier's messages before and with `start`, without secrets. `resumed`: the call goes on from
+    the part before.
+    """
+
+    call_id: str
+    carrier: str
+    stream_id: str
+    codec: str
+    rate_hz: int
+    has_audio: bool
+    scored: bool
+    resumed: bool
+    settings: Mapping[str, Any]
+    opening: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A message that was no audio. `text` None: one that could not be read, `size` bytes long."""
+
+    at_ns: int
+    text: str | None
+    size: int
+    is_text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """Media messages and scores: entries as `audio_native.tape.read_tape` gives them."""
+
+    entries: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the conversation: the event and what was decided, as JSON has them."""
+
+    now_ns: int
+    name: str
+    values: Mapping[str, Any]
+    actions: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Audio that a synthesizer gave for a clause: its length, never its sound."""
+
+    at_ns: int
+    clause_no: int
+    size: int
+    encoding: str
+    rate_hz: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a provider said without the conversation being told: a final for nothing that is open, for one."""
+
+    at_ns: int
+    name: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why the part ends: the stream's `reason`, or `is_truncated` when the file or a buffer was full."""
+
+    at_ns: int
+    reason: str
+    is_truncated: bool
+    counters: Mapping[str, int]
+
+
+Record = Head | Text | Tape | Step | Audio | Note | End
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    """One record as it stands in a part before compression."""
+    return kind.to_bytes(1) + len(body).to_bytes(4, "little") + body
+
+
+def compressor() -> zlib._Compress:
+    """For one part. Level 1 and a window of 4 KiB: 30 KiB of memory a call, where zlib's default takes 256."""
+    return zlib.compressobj(level=1, wbits=-12, memLevel=5)
+
+
+def block(deflated: bytes) -> bytes:
+    """One block as it stands in the file."""
+    return _BLOCK.pack(len(deflated), zlib.crc32(deflated)) + deflated
+
+
+def read(path: Path) -> Iterator[Record]:
+    """Every whole record, in the order in which things happened.
+
+    Raises:
+        CaptureError: not a capture, of another version, damaged, or larger than captures are. OSError: unreadable.
+    """
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise CaptureError("larger than any capture")
+    raw = path.read_bytes()
+    if not raw.startswith(MAGIC):
+        raise CaptureError("not a capture of a call")
+    reader = _Reader(raw)
+    at = 0
+    while at >= 0:
+        head: Head | None = None
+        for kind, body in reader.records(at + len(MAGIC)):
+            try:
+                record = _record(kind, body, head)
+            except (ValueError, KeyError, TypeError) as error:
+                raise CaptureError(f"a damaged record: {error}") from error
+            if isinstance(record, Head):
+                head = record
+            elif head is None and not isinstance(record, End):
+                raise CaptureError("a part does not begin with what the call was made from")
+            yield record
+        at = reader.next_at
+
+
+class _Reader:
+    """Inflates the parts of a file one after the other. `next_at`: where the one after the last begins, -1 for none."""
+
+    __slots__ = ("_left", "_raw", "next_at")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._left = max(_PIECE_BYTES, len(raw)) * MAX_EXPANSION
+        self.next_at = -1
+
+    def records(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """(kind, body) of each record of the part whose blocks begin at `start`, up to one that is cut or damaged."""
+        inflate = zlib.decompressobj(wbits=-12)
+        data = b""
+        for deflated in self._blocks(start):
+            waiting = deflated
+            while waiting:
+                try:
+                    more = inflate.decompress(waiting, _PIECE_BYTES)
+                except zlib.error as error:
+                    raise CaptureError(f"a block is not deflated: {error}") from error
+                waiting = inflate.unconsumed_tail
+                self._left -= len(more)
+                if self._left < 0:
+                    raise CaptureError("it expands beyond what captures do")
+                at, data = 0, data + more
+                while at + FRAME_BYTES <= len(data):
+                    end = at + FRAME_BYTES + int.from_bytes(data[at + 1 : at + FRAME_BYTES], "little")
+                    if end - at > MAX_RECORD_BYTES:
+                        raise CaptureError("a record longer than records are")
+                    if end > len(data):
+                        break
+                    yield data[at], data[at + FRAME_BYTES : end]
+                    at = end
+                data = data[at:]
+
+    def _blocks(self, at: int) -> Iterator[bytes]:
+        raw = self._raw
+        while at + _BLOCK.size <= len(raw) and not raw.startswith(MAGIC, at):
+            length, crc = _BLOCK.unpack_from(raw, at)
+            deflated = raw[at + _BLOCK.size : at + _BLOCK.size + length]
+            if len(deflated) < length or zlib.crc32(deflated) != crc:
+                break
+            yield deflated
+            at += _BLOCK.size + length
+        # Here, or behind what a crash has left.
+        self.next_at = raw.find(MAGIC, at)
+
+
+def _record(kind: int, body: bytes, head: Head | None) -> Record:
+    if kind == TAPE:
+        return Tape(read_tape(body, has_audio=head is not None and head.has_audio))
+    values = orjson.loads(body)
+    if kind == HEAD:
+        version = values.pop("capture", None)
+        if version != VERSION:
+            raise CaptureError(f"expected a capture of version {VERSION}, got {version}")
+        return Head(**{**values, "opening": tuple(values["opening"])})
+    made: Record = _KINDS[kind](*values)
+    return made
+
+
+_KINDS: Mapping[int, type[Any]] = {TEXT: Text, STEP: Step, AUDIO: Audio, NOTE: Note, END: End}
