@@ -2,6 +2,7 @@
 
 Each attack runs beside a media connection that echoes a frame each 20 ms; it must keep its pace, and the peak of
 resident memory must grow by less than 8 MiB. The peak is the kernel's (VmHWM), so that nothing escapes between samples.
+A second server, which nobody attacks, echoes at the same moments: what the machine itself costs is seen there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tests.support.ws_client import CONTINUATION, PING, TEXT, raw_client, ws_cli
 ROOT = Path(__file__).parents[2]
 MIB = 1_048_576
 GROWTH_BYTES = 8 * MIB
-# A loaded machine has two cores for server, attacker and witness; a stalled loop shows as hundreds of ms.
+# A loaded machine has two cores for servers, attacker and witness; a stalled loop shows as hundreds of ms.
+# Both are beyond what the server that is not attacked shows.
 MEDIAN_MS = 20
 WORST_MS = 250
 
@@ -67,18 +69,22 @@ async def echo_once(client, frame_no: int) -> float:  # type: ignore[no-untyped-
     return (time.perf_counter() - sent_s) * 1e3
 
 
-async def beside_a_witness(port: int, attack: Attack) -> list[float]:
-    """Run the attack while one media connection echoes; returns the round trips in ms."""
-    async with ws_client(port) as witness, asyncio.TaskGroup() as group:
+async def beside_a_witness(port: int, quiet_port: int, attack: Attack) -> tuple[list[float], list[float]]:
+    """Run the attack while one media connection echoes, and one of the quiet server beside it; their trips in ms."""
+    async with ws_client(port) as witness, ws_client(quiet_port) as quiet, asyncio.TaskGroup() as group:
         attacker = group.create_task(attack(port))
         trips_ms: list[float] = []
+        quiet_ms: list[float] = []
         while not attacker.done() or len(trips_ms) < 10:
-            trips_ms.append(await echo_once(witness, len(trips_ms)))
+            frame_no = len(trips_ms)
+            trip_ms, beside_ms = await asyncio.gather(echo_once(witness, frame_no), echo_once(quiet, frame_no))
+            trips_ms.append(trip_ms)
+            quiet_ms.append(beside_ms)
             await asyncio.sleep(0.02)
-        return trips_ms
+        return sorted(trips_ms), sorted(quiet_ms)
 
 
-def survives(attack: Attack, port: int, process: psutil.Process) -> None:
+def survives(attack: Attack, port: int, quiet_port: int, process: psutil.Process) -> None:
     async def warm_up() -> None:
         # Code and buffers of an ordinary connection and of a refused one are not the attack's growth.
         async with ws_client(port) as client, ws_client(port, "/media/unknown/1") as refused:
@@ -89,12 +95,12 @@ def survives(attack: Attack, port: int, process: psutil.Process) -> None:
 
     uvloop.run(warm_up())
     before_bytes = process.memory_info().rss
-    trips_ms = uvloop.run(beside_a_witness(port, attack))
+    trips_ms, quiet_ms = uvloop.run(beside_a_witness(port, quiet_port, attack))
     grown_bytes = peak_bytes(process) - before_bytes
     assert grown_bytes < GROWTH_BYTES, f"grew by {grown_bytes / MIB:.1f} MiB"
-    trips_ms.sort()
-    assert trips_ms[len(trips_ms) // 2] < MEDIAN_MS
-    assert trips_ms[-1] < WORST_MS, f"the witness waited {trips_ms[-1]:.0f} ms"
+    assert trips_ms[len(trips_ms) // 2] < MEDIAN_MS + quiet_ms[len(quiet_ms) // 2]
+    worst = f"the witness waited {trips_ms[-1]:.0f} ms, the one at the quiet server {quiet_ms[-1]:.0f} ms"
+    assert trips_ms[-1] < WORST_MS + quiet_ms[-1], worst
 
 
 async def push(client, head: bytes, block: bytes, total_bytes: int) -> int:  # type: ignore[no-untyped-def]
@@ -207,5 +213,5 @@ ATTACKS = [
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_memory_and_other_calls_are_unharmed(attack: Attack) -> None:
     # 1 s for a head instead of 5: the default is a constant, and waiting for it proves nothing more.
-    with edge_process("--head-ms", "1000") as (port, process):
-        survives(attack, port, process)
+    with edge_process("--head-ms", "1000") as (port, process), edge_process() as (quiet_port, _):
+        survives(attack, port, quiet_port, process)
