@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import asyncpg
 import httpx
@@ -26,7 +26,7 @@ from server.call.plane import CallPlane
 from server.call.recogniser import OPEN_MS, transcriber_config
 from server.call.scoring import SpeechScoring
 from server.call.session import CallFacts, CallServices
-from server.carrier.errors import CarrierError
+from server.carrier.errors import CarrierError, CarrierRejected
 from server.carrier.signature import TwilioSignature
 from server.carrier.twilio_rest import TwilioRest
 from server.catalogue import Catalogue
@@ -39,7 +39,7 @@ from server.edge.health import Check, health_routes
 from server.edge.http_adapter import HttpAdapter
 from server.edge.limits import EdgeLimits
 from server.edge.reception import Reception
-from server.edge.twilio_routes import TwilioRouteSettings, twilio_routes
+from server.edge.twilio_routes import TwilioRouteSettings, hand_over_twiml, twilio_routes
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
 from server.store.agents import AgentStore
@@ -113,7 +113,7 @@ class _Process:
             captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)
             captures.start()
             stack.callback(captures.close)
-            plane = self._plane(spool, tokens, agents, self._hang_up(http), captures)
+            plane = self._plane(spool, tokens, agents, self._rest(http), captures)
             self._metrics.calls_active.set_function(lambda: plane.active)
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
@@ -125,7 +125,7 @@ class _Process:
         spool: Spool,
         tokens: StreamTokens,
         agents: AgentStore,
-        hang_up: Callable[[CallFacts], Awaitable[None]],
+        rest: TwilioRest | None,
         captures: CaptureStore,
     ) -> CallPlane:
         media = self._config.media
@@ -136,7 +136,8 @@ class _Process:
             clips=self._clips,
             metrics=self._metrics,
             spool=spool,
-            hang_up=hang_up,
+            hang_up=partial(_hang_up, rest),
+            hand_over=partial(_hand_over, rest, self._public_url),
             captures=captures,
             lead_ms=media.pacer_lead_ms,
             chunk_ms=media.pacer_chunk_ms,
@@ -149,9 +150,14 @@ class _Process:
             max_calls=self._config.server.max_calls,
         )
 
+    @property
+    def _public_url(self) -> str:
+        config = self._config
+        return config.server.public_url or f"http://{config.host}:{config.server.port}"
+
     async def _serve(self, plane: CallPlane, agents: AgentStore, shipper: Shipper, checks: dict[str, Check]) -> None:
         config = self._config
-        base_url = config.server.public_url or f"http://{config.host}:{config.server.port}"
+        base_url = self._public_url
         signature = TwilioSignature(base_url, config.twilio.auth_tokens) if config.twilio.is_configured else None
         reception = Reception(plane, agents, signature)
         routes = health_routes(checks, lambda: plane.is_draining, self._metrics)
@@ -239,19 +245,11 @@ class _Process:
         self._warming = ""
         log.info("ready", extra={"event": "ready", "agents": len(agents.agents)})
 
-    def _hang_up(self, http: httpx.AsyncClient) -> Callable[[CallFacts], Awaitable[None]]:
+    def _rest(self, http: httpx.AsyncClient) -> TwilioRest | None:
         twilio = self._config.twilio
-        rest = TwilioRest(twilio.account_sid, twilio.auth_token, twilio.api_url, http) if twilio.is_configured else None
-
-        async def hang_up(facts: CallFacts) -> None:
-            if facts.carrier == "twilio" and rest is not None:
-                try:
-                    await rest.hang_up(facts.carrier_call_id)
-                except CarrierError as error:
-                    # Closing the stream makes the carrier ask what to do next; it will be told to hang up.
-                    log.error("hang-up by REST failed: %s", error, extra={"event": "hang_up_failed"})
-
-        return hang_up
+        if not twilio.is_configured:
+            return None
+        return TwilioRest(twilio.account_sid, twilio.auth_token, twilio.api_url, http)
 
     def _checks(self, postgres: Postgres, redis: Redis, spool: Spool, agents: AgentStore) -> dict[str, Check]:
         async def check_postgres() -> str | None:
@@ -276,6 +274,21 @@ class _Process:
             return self._warming or (None if agents.agents else "no agent is configured")
 
         return {"postgres": check_postgres, "redis": check_redis, "spool": check_spool, "agents": check_agents}
+
+
+async def _hang_up(rest: TwilioRest | None, facts: CallFacts) -> None:
+    if facts.carrier == "twilio" and rest is not None:
+        try:
+            await rest.hang_up(facts.carrier_call_id)
+        except CarrierError as error:
+            # Closing the stream makes the carrier ask what to do next; it will be told to hang up.
+            log.error("hang-up by REST failed: %s", error, extra={"event": "hang_up_failed"})
+
+
+async def _hand_over(rest: TwilioRest | None, public_url: str, facts: CallFacts, number: str) -> bool:
+    if facts.carrier != "twilio" or rest is None:
+        raise CarrierRejected(f"{facts.carrier}: calls are not put through")
+    return await rest.redirect(facts.carrier_call_id, hand_over_twiml(public_url, number))
 
 
 def _variants(settings: AgentSettings) -> list[AgentSettings]:

@@ -66,6 +66,7 @@ class Call:
     status: str = "queued"
     ended_by: str = ""
     said: list[str] = field(default_factory=list)
+    dialled: list[str] = field(default_factory=list)
     verbs: list[str] = field(default_factory=list)
     streams: list[MediaStream] = field(default_factory=list)
     started_ns: int = 0
@@ -112,6 +113,7 @@ class Exchange:
         self.rest = RestServer(self.account.account_sid, self.account.auth_token, self)
         self.rest_url = ""
         self.callbacks_failed = 0
+        self.dial_status = "completed"
         self._delivering: set[asyncio.Task[None]] = set()
         self.arrivals = Arrivals(weather) if weather else None
         self.ticker = Ticker(FRAME_NS, slots, self.arrivals.deliver_due if self.arrivals else None)
@@ -245,7 +247,18 @@ class Exchange:
             self._answer(call)
             if verb.name in ("Say", "Play", "Dial"):
                 call.said.append(f"{verb.name}: {verb.text}")
+            if verb.name == "Dial" and verb.attributes.get("action"):
+                # With an action the verbs after <Dial> are not reached.
+                queue = await self._fetch(call, verb.attributes["action"], self._dialled(call, verb))
         call.ended_by = call.ended_by or "twiml"
+
+    def _dialled(self, call: Call, verb: Verb) -> dict[str, str]:
+        """The dialled number rings, answers and hangs up in an instant: only the outcome is simulated."""
+        call.dialled.append(verb.text)
+        facts = {"DialCallStatus": self.dial_status, "DialCallSid": "CA" + secrets.token_hex(16)}
+        if self.dial_status == "completed":
+            facts |= {"DialCallDuration": "7", "DialBridged": "true"}
+        return facts
 
     async def _carry(
         self, call: Call, verb: Stream, party: Party, faults: FaultPlan | None, record: bool

@@ -7,6 +7,7 @@ key. `for_channel` is the one place where overrides are resolved. A call pins th
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from typing import Any, Literal
 
 Channel = Literal["twilio", "telnyx", "browser"]
 CHANNELS: tuple[Channel, ...] = ("twilio", "telnyx", "browser")
+# Channels whose calls can be put through to another number.
+TRANSFERRING: tuple[Channel, ...] = ("twilio",)
 
 
 class SettingsError(ValueError):
@@ -31,6 +34,10 @@ def _ranged(default: float, low: float, high: float, doc: str) -> Any:
 
 def _text(default: str, doc: str, max_chars: int = 2000) -> Any:
     return field(default=default, metadata={"max_chars": max_chars, "doc": doc})
+
+
+def _pattern(default: str, pattern: str, doc: str) -> Any:
+    return field(default=default, metadata={"max_chars": 80, "pattern": pattern, "doc": doc})
 
 
 def _one_of(default: str, doc: str) -> Any:
@@ -127,7 +134,12 @@ class LimitSettings:
     max_duration_notice: str = _text("", "spoken when the longest call is reached", 300)
     end_call_phrases: tuple[str, ...] = _texts("whole utterances after which the agent says goodbye and hangs up")
     goodbye: str = _text("", "spoken before an end-call phrase or tool hangs up", 300)
-    apology: str = _text("", "spoken when the agent cannot answer; rendered ahead", 300)
+    apology: str = _text("", "spoken when one answer cannot be given; rendered ahead", 300)
+    farewell: str = _text("", "last words of a call that cannot go on; rendered ahead", 300)
+    fallback_number: str = _pattern(
+        "", r"\+[1-9][0-9]{6,14}", "E.164 number that takes over a call that cannot go on; twilio only; empty is none"
+    )
+    hand_over: str = _text("", "spoken before a call is put through to `fallback_number`; rendered ahead", 300)
     fillers: tuple[str, ...] = _texts("spoken in turn while an answer takes long; rendered ahead", 10)
     filler_after_ms: int = _ranged(1500, 500, 5000, "silence that is owed to the caller before a filler")
     apology_after_ms: int = _ranged(4500, 1500, 15000, "silence that is owed before an answer is given up")
@@ -169,6 +181,8 @@ class AgentSettings:
             if isinstance(overrides, Mapping) and "channels" in overrides:
                 raise SettingsError(f"channels.{channel}.channels", "overrides do not nest")
             _parse(cls, overrides, f"channels.{channel}.")
+            if channel not in TRANSFERRING and "fallback_number" in overrides.get("limits", {}):
+                raise SettingsError(f"channels.{channel}.limits.fallback_number", "this channel puts no call through")
             # Each is in its range; together with the values it does not replace it must make sense too.
             _check_delays(settings.for_channel(channel).turn, f"channels.{channel}.")
         return settings
@@ -176,7 +190,10 @@ class AgentSettings:
     def for_channel(self, channel: Channel) -> AgentSettings:
         """These settings with the overrides of `channel` applied; the result has no overrides of its own."""
         overrides = self.channels.get(channel, {})
-        return typing.cast(AgentSettings, _merge(dataclasses.replace(self, channels={}), overrides))
+        merged = typing.cast(AgentSettings, _merge(dataclasses.replace(self, channels={}), overrides))
+        if channel not in TRANSFERRING and merged.limits.fallback_number:
+            merged = dataclasses.replace(merged, limits=dataclasses.replace(merged.limits, fallback_number=""))
+        return merged
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready form; `parse` of it gives an equal value."""
@@ -227,6 +244,8 @@ def _value(hint: Any, spec: dataclasses.Field[Any], value: Any, path: str) -> An
     if hint is str:
         if not isinstance(value, str) or len(value) > meta["max_chars"]:
             raise SettingsError(path, f"expected a text of at most {meta['max_chars']} characters")
+        if value and "pattern" in meta and not re.fullmatch(meta["pattern"], value):
+            raise SettingsError(path, f"expected a text like {meta['pattern']}; got {value!r}")
         return value
     return _number(hint, meta, value, path)
 

@@ -41,7 +41,9 @@ def fixed_texts(settings: AgentSettings) -> list[str]:
     """Every text that this agent may say without asking a model."""
     limits = settings.limits
     texts = [settings.opening.text, *limits.idle_prompts, limits.idle_goodbye, limits.goodbye, *limits.fillers]
-    texts += [stock.apology(limits.apology, settings.language), limits.max_duration_notice]
+    texts += [stock.apology(settings), stock.farewell(settings), limits.max_duration_notice]
+    if limits.fallback_number:
+        texts.append(stock.hand_over(settings))
     return [text for text in texts if text]
 
 

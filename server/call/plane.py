@@ -45,6 +45,8 @@ WATCH_S = 0.25
 # A call whose stream breaks more often than this is given up.
 MAX_RESUMES = 3
 PUT_AWAY_S = 5.0
+# Ends of a stream after which the caller is still owed something; "" is one that was not put away in time.
+UNFINISHED = frozenset({"", "media_lost", "error", "drained"})
 MAX_KNOWN_CALLS = 10_000
 MAX_PINNED_VERSIONS = 256
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
@@ -222,6 +224,11 @@ class CallPlane:
         return await self._issue(
             known.facts, version.settings.for_channel(cast(Channel, known.facts.carrier)) if version else None
         )
+
+    def is_unfinished(self, carrier_call_id: str) -> bool:
+        """Whether the call ended neither by the caller nor by the agent: a fault of ours or of the line, or a drain."""
+        known = self._known.get(carrier_call_id)
+        return known is not None and known.end_reason in UNFINISHED
 
     async def _issue(self, facts: CallFacts, settings: AgentSettings | None) -> Reserved:
         """Keep a place for the stream, and while the phone rings connect to the services that it will need."""

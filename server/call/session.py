@@ -32,6 +32,7 @@ from server.call.recorder import BrowserPage, Recorder
 from server.call.scoring import SCORED_RATES_HZ, SpeechScoring
 from server.call.speaker import Speaker
 from server.call.uplink import UplinkPath
+from server.carrier.errors import CarrierError
 from server.clock import Clock
 from server.dialogue import event as ev
 from server.dialogue.conversation import Conversation
@@ -78,6 +79,8 @@ class CallServices:
     metrics: Metrics
     spool: Spool
     hang_up: Callable[[CallFacts], Awaitable[None]]
+    # Puts the call through to a number; False: it was already over. Raises CarrierError.
+    hand_over: Callable[[CallFacts, str], Awaitable[bool]]
     captures: CaptureStore
     lead_ms: int
     chunk_ms: int
@@ -159,9 +162,7 @@ class CallSession:
         )
         stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
         opened = partial(ahead.take, stt_config) if ahead is not None else None
-        self._recogniser = Recogniser(
-            providers.ears, stt_config, self.uplink, self.dispatch, opened, self._note_final
-        )
+        self._recogniser = Recogniser(providers.ears, stt_config, self.uplink, self.dispatch, opened, self._note_final)
         self._speaker = Speaker(
             providers.synthesizer,
             services.clips,
@@ -373,6 +374,8 @@ class CallSession:
                 self._recorder.turn(action, is_over=self._ended.is_set())
             case ev.HangUp(reason):
                 self._group.create_task(self._hang_up(reason), name=f"{self.facts.call_id} hang up")
+            case ev.HandOver(number):
+                self._group.create_task(self._hand_over(number), name=f"{self.facts.call_id} hand over")
 
     def _clear(self) -> None:
         self._speaker.drop()
@@ -417,14 +420,28 @@ class CallSession:
     async def _hang_up(self, reason: str) -> None:
         log.info("hanging up: %s", reason, extra={"event": "hang_up", "reason": reason})
         await self._services.hang_up(self.facts)
+        # The carrier's stop is the answer to our hang-up.
+        await self._leave(f"agent_hung_up:{reason}")
+
+    async def _hand_over(self, number: str) -> None:
+        log.warning("handing the call over", extra={"event": "hand_over"})
+        try:
+            is_done = await self._services.hand_over(self.facts, number)
+        except CarrierError as error:
+            log.error("hand-over failed: %s", error, extra={"event": "hand_over_failed"})
+            self.dispatch(ev.HandOverFailed(str(error)))
+        else:
+            await self._leave("handed_over" if is_done else "caller_hung_up")
+
+    async def _leave(self, reason: str) -> None:
+        """The carrier has been told what to do with the call; our stream of it ends."""
         try:
             async with asyncio.timeout(STOP_WAIT_MS / 1000):
                 await self._ended.wait()
         except TimeoutError:
             pass
         if self.end_reason in ("", "caller_hung_up"):
-            # The carrier's stop is the answer to our hang-up.
-            self.end_reason = f"agent_hung_up:{reason}"
+            self.end_reason = reason
         self.downlink.close()
         self._close_socket(1000)
         self._ended.set()

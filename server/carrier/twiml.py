@@ -82,6 +82,12 @@ def say_and_hang_up(text: str, language: str) -> bytes:
     return _document(_tag("Say", escape(_NOT_XML.sub("", text)), language=language), _tag("Hangup"))
 
 
+def dial(number: str, action_url: str, *, timeout_s: int) -> bytes:
+    """Put the call through to `number` (E.164), which rings for `timeout_s`; `action_url` is asked what follows."""
+    attributes = {"answerOnBridge": "true", "timeout": str(timeout_s), "action": action_url, "method": "POST"}
+    return _document(_tag("Dial", _tag("Number", escape(_NOT_XML.sub("", number))), **attributes))
+
+
 def _document(*verbs: str) -> bytes:
     return f"{_HEAD}<Response>{''.join(verbs)}</Response>".encode()
 

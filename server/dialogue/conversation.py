@@ -19,7 +19,7 @@ from providers.base import ChatRequest, Message
 from server.agent.settings import AgentSettings
 from server.dialogue import event as ev
 from server.dialogue import hearing, replying, speaking
-from server.dialogue.floor import endpoint_passed, filler_due, reply_owed, take_turn, wait
+from server.dialogue.floor import endpoint_passed, filler_due, on_hand_over_failed, reply_owed, take_turn, wait
 from server.dialogue.history import History
 from server.dialogue.prompt import system_prompt
 from server.dialogue.speaking import end_after, say, stop_speaking
@@ -154,6 +154,7 @@ _STEPS: dict[type[Any], Callable[[State, Any, int], None]] = {
     ev.CallBegan: _on_call_began,
     ev.StreamResumed: _on_stream_resumed,
     ev.TimerFired: _on_timer,
+    ev.HandOverFailed: on_hand_over_failed,
     ev.StreamEnded: _on_stream_ended,
     ev.SpeechStarted: hearing.on_speech_started,
     ev.SpeechConfirmed: hearing.on_speech_confirmed,

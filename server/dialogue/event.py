@@ -151,6 +151,13 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOverFailed:
+    """The carrier did not put the call through; it is still ours."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """`reason`: caller_hung_up, agent_hung_up, media_lost, drained or error."""
 
@@ -179,6 +186,7 @@ Event = (
     | PlayoutCleared
     | DigitReceived
     | TimerFired
+    | HandOverFailed
     | StreamEnded
 )
 
@@ -283,6 +291,13 @@ class HangUp:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Have the carrier put the call through to `number` (E.164)."""
+
+    number: str
+
+
 Action = (
     BeginUtterance
     | ResumeUtterance
@@ -297,6 +312,7 @@ Action = (
     | RecordSegment
     | RecordTurn
     | HangUp
+    | HandOver
 )
 
 EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}

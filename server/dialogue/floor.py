@@ -7,7 +7,7 @@ import re
 from server.agent import stock
 from server.dialogue import event as ev
 from server.dialogue.account import TurnAccount
-from server.dialogue.speaking import end_after, interject, say, settle, stop_speaking
+from server.dialogue.speaking import HAND_OVER, end_after, interject, leave, say, settle, stop_speaking
 from server.dialogue.speech import AgentSpeech
 from server.dialogue.state import NS_PER_MS, State
 from server.turn.endpoint import endpoint_delay_ms
@@ -18,7 +18,7 @@ FINAL_WAIT_MS = 2500
 # However late the answer was asked for: so long it may take before a filler, and before it is given up.
 FILLER_GRACE_MS = 400
 OWED_GRACE_MS = 1500
-# After so many answers in a row that could not be given the call ends politely.
+# After so many answers in a row that could not be given the call is given up.
 MAX_FAILURES = 3
 
 _PUNCTUATION = re.compile(r"[^\w\s]")
@@ -74,6 +74,8 @@ def take_turn(c: State, now_ns: int) -> None:
 
 def answer(c: State, text: str, now_ns: int, account: TurnAccount | None = None) -> None:
     """The caller's turn is `text`. `account`: of keyed digits, which have no speech to begin with."""
+    if c.is_leaving:
+        return  # somebody else is about to answer
     c.idle_count = c.tool_rounds = 0
     c.unheard = ""
     c.turn_no += 1
@@ -128,11 +130,34 @@ def apologise(c: State, now_ns: int) -> None:
     """An answer could not be given."""
     c.speech = None
     c.failures += 1
-    apology = stock.apology(c.settings.limits.apology, c.settings.language)
     if c.failures >= MAX_FAILURES:
-        end_after(c, apology, "apology", "error", now_ns)
+        give_up(c, now_ns)
     else:
-        say(c, "apology", apology, now_ns)
+        say(c, "apology", stock.apology(c.settings), now_ns)
+
+
+def give_up(c: State, now_ns: int) -> None:
+    """The call cannot go on: put it through to somebody, or else end it politely."""
+    if c.is_leaving or (c.speech is not None and c.speech.then):
+        return
+    if c.settings.limits.fallback_number and not c.was_handed_over:
+        end_after(c, stock.hand_over(c.settings), "notice", HAND_OVER, now_ns)
+    else:
+        _farewell(c, now_ns)
+
+
+def _farewell(c: State, now_ns: int) -> None:
+    end_after(c, stock.farewell(c.settings), "goodbye", "error", now_ns)
+
+
+def give_up_unsaid(c: State) -> None:
+    """As `give_up`, without a voice to say so."""
+    leave(c, HAND_OVER if c.settings.limits.fallback_number and not c.was_handed_over else "error")
+
+
+def on_hand_over_failed(c: State, event: ev.HandOverFailed, now_ns: int) -> None:
+    c.is_leaving = False
+    _farewell(c, now_ns)
 
 
 def check_over(c: State, now_ns: int) -> None:
@@ -142,7 +167,7 @@ def check_over(c: State, now_ns: int) -> None:
         return
     settle(c, speech, now_ns, interrupted=False)
     if speech.then:
-        c.do(ev.HangUp(speech.then))
+        leave(c, speech.then)
     else:
         floor_is_free(c, now_ns)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from server.agent import stock
 from server.dialogue import event as ev
 from server.dialogue.account import TurnAccount
-from server.dialogue.floor import answer, schedule_endpoint, take_turn
-from server.dialogue.speaking import end_after, stop_speaking
+from server.dialogue.floor import answer, give_up, schedule_endpoint, take_turn
+from server.dialogue.speaking import stop_speaking
 from server.dialogue.state import NS_PER_MS, State
 from server.turn.machine import TurnAction, TurnEvent, TurnState
 
@@ -81,7 +80,7 @@ def on_final(c: State, event: ev.TranscriptFinal, now_ns: int) -> None:
 
 def on_transcriber_failed(c: State, event: ev.TranscriberFailed, now_ns: int) -> None:
     if c.turn_state is not TurnState.ENDED:
-        end_after(c, stock.apology(c.settings.limits.apology, c.settings.language), "apology", "error", now_ns)
+        give_up(c, now_ns)
 
 
 def on_digit(c: State, event: ev.DigitReceived, now_ns: int) -> None:

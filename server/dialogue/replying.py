@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from providers.base import ToolCall, ToolSpec
 from server.dialogue import event as ev
-from server.dialogue.floor import apologise, check_over, request_reply
-from server.dialogue.speaking import end_after, settle, speak, stop_speaking
+from server.dialogue.floor import apologise, check_over, give_up_unsaid, request_reply
+from server.dialogue.speaking import end_after, leave, settle, speak, stop_speaking
 from server.dialogue.state import State
 from server.turn.machine import TurnState
 
@@ -88,9 +88,11 @@ def on_speech_failed(c: State, event: ev.SpeechFailed, now_ns: int) -> None:
     speech, clause = c.speech, c.clause(event.clause_no)
     if speech is None or clause is None or clause.heard is not None:
         return
-    if speech.kind == "apology" or speech.then:
+    if speech.then:
+        leave(c, speech.then)
+    elif speech.kind == "apology":
         # There is no voice left to say it with.
-        c.do(ev.HangUp(speech.then or "error"))
+        give_up_unsaid(c)
     elif not speech.audible:
         c.after_clear = apologise
         stop_speaking(c)

@@ -7,6 +7,8 @@ from server.dialogue.speech import AgentSpeech, Clause, Kind
 from server.dialogue.state import State
 from server.turn.machine import TurnEvent
 
+HAND_OVER = "hand_over"
+
 
 def say(c: State, kind: Kind, text: str, now_ns: int, *, protected: bool = False, then: str = "") -> None:
     """Say a text that answers no turn."""
@@ -41,13 +43,22 @@ def stop_speaking(c: State) -> None:
 
 
 def end_after(c: State, text: str, kind: Kind, reason: str, now_ns: int) -> None:
-    """Say `text`, whoever has the floor, and hang up when it was heard."""
+    """Say `text`, whoever has the floor, and leave the call when it was heard."""
     c.cancel_timers("endpoint", "final")
     if c.speech is not None:
         c.after_clear = lambda state, at_ns: end_after(state, text, kind, reason, at_ns)
         stop_speaking(c)
     elif text:
         say(c, kind, text, now_ns, protected=True, then=reason)
+    else:
+        leave(c, reason)
+
+
+def leave(c: State, reason: str) -> None:
+    """Give the call away: to the fallback number for the reason `hand_over`, else to nobody."""
+    if reason == HAND_OVER:
+        c.is_leaving = c.was_handed_over = True
+        c.do(ev.HandOver(c.settings.limits.fallback_number))
     else:
         c.do(ev.HangUp(reason))
 

@@ -27,7 +27,7 @@ class Clause:
 
 @dataclass(slots=True)
 class AgentSpeech:
-    """What is being said. `then`: hang up for this reason once it was heard. `complete`: no clause will follow."""
+    """What is being said. `then`: leave the call for this reason once heard. `complete`: no clause will follow."""
 
     kind: Kind
     reply_no: int = 0

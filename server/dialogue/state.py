@@ -51,6 +51,9 @@ class State:
     idle_count: int = 0
     failures: int = 0
     filler_no: int = 0
+    # The call is being put through; `was_handed_over`: that was tried once.
+    is_leaving: bool = False
+    was_handed_over: bool = False
     tool_rounds: int = 0
 
     def turn(self, event: TurnEvent) -> tuple[TurnAction, ...]:

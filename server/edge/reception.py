@@ -13,10 +13,11 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from server.agent import stock
 from server.call.plane import CallPlane, Reserved
 from server.carrier.signature import TWILIO_HEADER, TWILIO_SETTINGS_HEADER, TwilioSignature
 from server.edge.media_socket import MediaHandler, MediaSocket
-from server.edge.twilio_routes import Accepted, HangUp, Refused, caller_number
+from server.edge.twilio_routes import Accepted, Dial, HangUp, Refused, caller_number
 from server.store.agents import AgentStore, AgentVersion
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,29 @@ class Reception:
         extra = {"event": "stream_status", "carrier_call_id": form.get("CallSid", ""), "error": form.get("StreamError")}
         log.log(level, "stream status %s", kind, extra=extra)
 
-    async def after_stream(self, form: Mapping[str, str]) -> Accepted | HangUp:
-        reserved = await self._plane.resume(form.get("CallSid", ""))
-        return HangUp() if reserved is None else Accepted(reserved.stream_id, reserved.secret)
+    async def after_stream(self, form: Mapping[str, str]) -> Accepted | Dial | HangUp:
+        sid = form.get("CallSid", "")
+        reserved = await self._plane.resume(sid)
+        if reserved is not None:
+            return Accepted(reserved.stream_id, reserved.secret)
+        version = await self._agents.agent_for_number(form.get("To", ""))
+        if version is None or not self._plane.is_unfinished(sid):
+            return HangUp()
+        settings = version.settings.for_channel("twilio")
+        if settings.limits.fallback_number:
+            log.warning("handing the call over", extra={"event": "hand_over", "carrier_call_id": sid})
+            return Dial(settings.limits.fallback_number)
+        return HangUp(stock.farewell(settings), settings.language)
+
+    async def after_dial(self, form: Mapping[str, str]) -> HangUp:
+        status = form.get("DialCallStatus", "")
+        extra = {"event": "after_dial", "carrier_call_id": form.get("CallSid", ""), "status": status}
+        log.info("the call was put through: %s", status, extra=extra)
+        version = await self._agents.agent_for_number(form.get("To", ""))
+        if status in ("completed", "answered") or version is None:
+            return HangUp()
+        settings = version.settings.for_channel("twilio")
+        return HangUp(stock.farewell(settings), settings.language)
 
     # ── a page ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,8 @@
 """Twilio's webhooks: signed forms in, TwiML out; what a call does is decided behind `TwilioCalls`.
 
     POST, GET /twilio/voice          a call comes in            -> <Connect><Stream>, <Reject> or an apology
-    POST, GET /twilio/after-stream   our side closed the stream -> a second stream, or <Hangup>
+    POST, GET /twilio/after-stream   our side closed the stream -> a second stream, <Dial>, or <Hangup>
+    POST, GET /twilio/after-dial     the call was put through   -> <Hangup>, after an apology if nobody answered
     POST      /twilio/status         progress of the call       -> 204
     POST      /twilio/stream-status  progress of the stream     -> 204
 
@@ -36,6 +37,7 @@ from server.edge.body import read_body
 
 VOICE_PATH = "/twilio/voice"
 AFTER_STREAM_PATH = "/twilio/after-stream"
+AFTER_DIAL_PATH = "/twilio/after-dial"
 STATUS_PATH = "/twilio/status"
 STREAM_STATUS_PATH = "/twilio/stream-status"
 IDEMPOTENCY_HEADER = "I-Twilio-Idempotency-Token"
@@ -43,6 +45,8 @@ IDEMPOTENCY_HEADER = "I-Twilio-Idempotency-Token"
 MAX_FORM_BYTES = 65536
 MAX_FORM_FIELDS = 300
 """Twilio sends about 40; each SIP header is one more."""
+DIAL_S = 25
+"""So long somebody's phone rings before the caller is told that nobody answers."""
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 # What stands in From when the number is withheld: words, and those that spell a word on the keypad
@@ -74,7 +78,17 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Nothing more to do for this call."""
+    """Nothing more to do for this call; `text` is said before, in `language` (BCP 47)."""
+
+    text: str = ""
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Somebody else takes the call over: `number` is E.164."""
+
+    number: str
 
 
 class TwilioCalls(Protocol):
@@ -93,8 +107,11 @@ class TwilioCalls(Protocol):
     async def on_stream_status(self, form: Mapping[str, str]) -> None:
         """Progress of a stream; any order, repeats."""
 
-    async def after_stream(self, form: Mapping[str, str]) -> Accepted | HangUp:
-        """Our side has closed the stream: carry on with a second one, or end the call."""
+    async def after_stream(self, form: Mapping[str, str]) -> Accepted | Dial | HangUp:
+        """Our side has closed the stream: carry on with a second one, put the call through, or end it."""
+
+    async def after_dial(self, form: Mapping[str, str]) -> HangUp:
+        """The call was put through, and that is over: `form["DialCallStatus"]` says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +143,13 @@ def media_url(public_url: str, carrier: str, stream_id: str) -> str:
     return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/media/{carrier}/{stream_id}"
 
 
+def hand_over_twiml(public_url: str, number: str) -> bytes:
+    """Put the call through to `number`, and be asked what follows."""
+    return twiml.dial(number, public_url.rstrip("/") + AFTER_DIAL_PATH, timeout_s=DIAL_S)
+
+
 def twilio_routes(calls: TwilioCalls, signature: TwilioSignature, settings: TwilioRouteSettings) -> list[Route]:
-    """The four routes. `signature` must stand for `settings.public_url`."""
+    """The five routes. `signature` must stand for `settings.public_url`."""
     hooks = _Hooks(calls, signature, settings)
     # A fault of ours is turned into an answer here, inside the route: the app's own handler would say 500.
     # It replaces the app's handlers as a whole, so a refusal has to become a problem here too.
@@ -135,6 +157,7 @@ def twilio_routes(calls: TwilioCalls, signature: TwilioSignature, settings: Twil
     return [
         Route(VOICE_PATH, hooks.voice, methods=["POST", "GET"], middleware=spoken),
         Route(AFTER_STREAM_PATH, hooks.after_stream, methods=["POST", "GET"], middleware=spoken),
+        Route(AFTER_DIAL_PATH, hooks.after_dial, methods=["POST", "GET"], middleware=spoken),
         Route(STATUS_PATH, hooks.status, methods=["POST"]),
         Route(STREAM_STATUS_PATH, hooks.stream_status, methods=["POST"]),
     ]
@@ -164,7 +187,16 @@ class _Hooks:
         form = await self._checked_form(request)
         async with asyncio.timeout(self._settings.answer_ms / 1000):
             answer = await self._calls.after_stream(form)
-        return self._connect(answer) if isinstance(answer, Accepted) else _twiml(twiml.hang_up())
+        if isinstance(answer, Accepted):
+            return self._connect(answer)
+        if isinstance(answer, Dial):
+            return _twiml(hand_over_twiml(self._settings.public_url, answer.number))
+        return _over(answer)
+
+    async def after_dial(self, request: Request) -> Response:
+        form = await self._checked_form(request)
+        async with asyncio.timeout(self._settings.answer_ms / 1000):
+            return _over(await self._calls.after_dial(form))
 
     async def status(self, request: Request) -> Response:
         return await self._told(request, self._calls.on_status)
@@ -240,6 +272,10 @@ def _pairs(encoded: bytes) -> Params:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return problem(error.status_code, error.detail)
+
+
+def _over(answer: HangUp) -> Response:
+    return _twiml(twiml.say_and_hang_up(answer.text, answer.language) if answer.text else twiml.hang_up())
 
 
 def _twiml(document: bytes) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.agent.settings import CHANNELS, AgentSettings, SettingsError
+from server.agent.settings import CHANNELS, TRANSFERRING, AgentSettings, SettingsError
 
 
 def leaves(cls: type[Any] = AgentSettings, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
@@ -45,7 +45,7 @@ def other(field: Any, hint: Any) -> Any:
     if hint is bool:
         return not field.default
     if hint is str:
-        return "other"
+        return "+15550142" if "pattern" in field.metadata else "other"
     if typing.get_origin(hint) is tuple:
         return ["one", "two"]
     return field.metadata["low"] if field.default != field.metadata["low"] else field.metadata["high"]
@@ -86,6 +86,10 @@ def test_each_override(channel: Any, path: tuple[str, ...], field: Any, hint: An
     if path == ("turn", "max_delay_ms"):
         return
     value = other(field, hint)
+    if path == ("limits", "fallback_number") and channel not in TRANSFERRING:
+        with pytest.raises(SettingsError, match=rf"channels\.{channel}\.limits\.fallback_number"):
+            AgentSettings.parse({"channels": {channel: nested(path, value)}})
+        return
     base = AgentSettings.parse({"channels": {channel: nested(path, value)}})
     assert get(base, path) == field.default
     resolved = base.for_channel(channel)

@@ -21,6 +21,7 @@ BASE: dict[str, Any] = {
         "idle_goodbye": "I will hang up now.",
         "goodbye": "Goodbye!",
         "apology": "Sorry, something went wrong.",
+        "farewell": "We cannot go on. Goodbye.",
         "end_call_phrases": ["goodbye"],
         "max_duration_ms": 60000,
         "max_duration_notice": "Our time is up.",

@@ -249,7 +249,7 @@ def test_model_that_fails_is_apologised_for_and_three_times_end_the_call() -> No
         driver.speaks(f"question {attempt}")
         driver.wait(500)
         driver.feed(ev.ReplyFailed(driver.reply_no, "down"))
-        assert driver.said()[-1] == "Sorry, something went wrong."
+        assert driver.said()[-1] == ("Sorry, something went wrong." if attempt < 2 else "We cannot go on. Goodbye.")
         last = driver.play_all()
     assert ev.HangUp("error") in last
 
@@ -271,7 +271,7 @@ def test_recogniser_that_fails_ends_the_call_politely() -> None:
     driver = Driver()
     driver.begin()
     driver.feed(ev.TranscriberFailed("gone"))
-    assert driver.said()[-1] == "Sorry, something went wrong."
+    assert driver.said()[-1] == "We cannot go on. Goodbye."
     assert ev.HangUp("error") in driver.play_all()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+import yaml
 
 from bench.demo import cloud
 from bench.demo.script import PlannedCall
@@ -65,10 +66,17 @@ async def follow(caller: ScriptedCaller, sims: ProviderProcesses, failed: list[s
 Body = Callable[[ServerProcess, Exchange, ProviderProcesses], Awaitable[None]]
 
 
-def serve(tmp_path: Path, calls: list[PlannedCall], body: Body) -> None:
+def serve(tmp_path: Path, calls: list[PlannedCall], body: Body, **limits: str) -> None:
+    """`limits` are settings of every agent."""
+
     async def main() -> None:
         account = Account()
         book = cloud.write_book(calls, tmp_path / "book.json")
+        agents = cloud.write_agents(tmp_path / "agents")
+        for path in agents.glob("*.yaml"):
+            agent = yaml.safe_load(path.read_text())
+            agent["limits"] |= limits
+            path.write_text(yaml.safe_dump(agent, allow_unicode=True))
         async with (
             ProviderProcesses(book=book, profile="fast") as sims,
             Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange,
@@ -78,7 +86,7 @@ def serve(tmp_path: Path, calls: list[PlannedCall], body: Body) -> None:
                 "TWILIO_ACCOUNT_SID": account.account_sid,
                 "TWILIO_AUTH_TOKEN": account.auth_token,
                 "TWILIO_API_URL": exchange.rest_url,
-                "AGENTS_DIR": str(cloud.write_agents(tmp_path / "agents")),
+                "AGENTS_DIR": str(agents),
                 **sims.env,
             }
             async with ServerProcess(env, log=tmp_path / "server.log") as server:
@@ -135,3 +143,31 @@ def test_a_call_survives_the_death_of_each_of_its_providers(tmp_path: Path) -> N
         assert state["injected"]["cut"] == 2
 
     serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body)
+
+
+@pytest.mark.parametrize("outcome", ["completed", "no-answer"])
+def test_a_call_whose_models_are_all_gone_is_put_through_to_a_person(tmp_path: Path, outcome: str) -> None:
+    turns = [Say(clip=pico_clip(text, rate_percent=80)) for text, _, _ in TURNS[:3]]
+    person = "+15550142"
+
+    async def body(server: ServerProcess, exchange: Exchange, sims: ProviderProcesses) -> None:
+        exchange.dial_status = outcome
+        for provider in ("groq", "openai"):
+            await sims.fault_chat(provider, kind="close", times=None)
+        caller = ScriptedCaller(turns, quiet_ms=900)
+        call = await exchange.call(caller, from_="+15552000007", to=NUMBER, record=True)
+        said = [one["text"] for one in server.log_lines()[0] if one.get("event") == "segment"]
+        apology, told = "Could you say that again?", "I will put you through to a colleague."
+        assert sum(text.endswith(apology) for text in said) == 2 and said[-1].endswith(told), said
+        assert call.dialled == [person] and len(call.streams) == 1
+        assert call.ended_by == "twiml" and exchange.debugger == []
+        assert [text for text in call.said if text.startswith("Say:")] == (
+            [] if outcome == "completed" else ["Say: All lines are busy."]
+        )
+        for record in caller.records[:2]:
+            assert record.reply_latency_ms is not None and record.reply_latency_ms < DEAD_AIR_MS
+        metrics = await server.metrics()
+        assert sample(metrics, "calls_total", channel="twilio", outcome="handed_over") == 1
+
+    limits = {"fallback_number": person, "farewell": "All lines are busy."}
+    serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body, **limits)

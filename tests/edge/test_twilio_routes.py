@@ -22,6 +22,7 @@ from server.edge.twilio_routes import (
     MAX_FORM_BYTES,
     MAX_FORM_FIELDS,
     Accepted,
+    Dial,
     HangUp,
     Refused,
     TwilioRouteSettings,
@@ -50,7 +51,7 @@ Fields = list[tuple[str, str]]
 class Desk:
     """A TwilioCalls that keeps what it is told and answers what it was given."""
 
-    def __init__(self, answer: Accepted | Refused | HangUp | Exception | None = None) -> None:
+    def __init__(self, answer: Accepted | Refused | Dial | HangUp | Exception | None = None) -> None:
         self.answer = answer
         self.told: list[tuple[str, dict[str, str]]] = []
 
@@ -69,8 +70,11 @@ class Desk:
     async def on_stream_status(self, form: Mapping[str, str]) -> None:
         self._answer("stream-status", form)
 
-    async def after_stream(self, form: Mapping[str, str]) -> Accepted | HangUp:
+    async def after_stream(self, form: Mapping[str, str]) -> Accepted | Dial | HangUp:
         return self._answer("after-stream", form)  # type: ignore[no-any-return]
+
+    async def after_dial(self, form: Mapping[str, str]) -> HangUp:
+        return self._answer("after-dial", form)  # type: ignore[no-any-return]
 
 
 class _Fields(dict[str, list[str]]):
@@ -212,6 +216,36 @@ def test_after_the_stream_a_second_one() -> None:
         assert connect[0].attrib["url"].endswith("/media/twilio/second-stream")
 
     with_desk(Desk(Accepted("second-stream", "s")), main)
+
+
+def test_a_call_is_put_through_and_what_follows_is_asked() -> None:
+    async def main(client: httpx.AsyncClient) -> None:
+        (dial,) = response_of(await post(client, "/twilio/after-stream"))
+        assert dial.tag == "Dial" and dial.attrib == {
+            "answerOnBridge": "true",
+            "timeout": "25",
+            "action": f"{PUBLIC_URL}/twilio/after-dial",
+            "method": "POST",
+        }
+        assert [(noun.tag, noun.text) for noun in dial] == [("Number", "+15550142")]
+
+    with_desk(Desk(Dial("+15550142")), main)
+
+
+@pytest.mark.parametrize(
+    ("over", "verbs"), [(HangUp(), ["Hangup"]), (HangUp("Bis später & danke", "de-DE"), ["Say", "Hangup"])]
+)
+@pytest.mark.parametrize("path", ["/twilio/after-stream", "/twilio/after-dial"])
+def test_a_call_that_is_over_is_ended_with_or_without_words(path: str, over: HangUp, verbs: list[str]) -> None:
+    async def main(client: httpx.AsyncClient) -> None:
+        root = response_of(await post(client, path))
+        assert [verb.tag for verb in root] == verbs
+        if over.text:
+            assert (root[0].text, root[0].attrib) == (over.text, {"language": over.language})
+        refused = await client.post(path, content=urlencode(FORM), headers=FORM_TYPE)
+        assert refused.status_code == 403
+
+    with_desk(Desk(over), main)
 
 
 def test_progress_is_told_and_answered_with_nothing() -> None:
