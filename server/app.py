@@ -105,9 +105,10 @@ class _Process:
             spool.start()
             stack.callback(spool.close)
             shipper = Shipper(spool, postgres)
-            agents = AgentStore(postgres, config.store.data_dir / "agents.json", key, clock)
-            await agents.start(config.store.agents_dir)
             stack.push_async_callback(self._catalogue.aclose)
+            snapshot = config.store.data_dir / "agents.json"
+            agents = AgentStore(postgres, snapshot, key, clock, self._catalogue.check)
+            await agents.start(config.store.agents_dir)
             http = await stack.enter_async_context(httpx.AsyncClient())
             tokens = StreamTokens(redis, key, clock, ttl_s=config.limits.stream_token_ttl_s)
             captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)

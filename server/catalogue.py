@@ -10,7 +10,7 @@ catalogue, and asking for it says which variable would put it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -20,6 +20,7 @@ from providers.azure.sdk_native import shutdown as shut_down_azure
 from providers.azure.stt import AzureTranscriber
 from providers.azure.tts import AzureSynthesizer
 from providers.base import ChatModel, Synthesizer, Transcriber
+from providers.errors import ProviderRejected
 from providers.fallback_model import FallbackModel, ModelCandidate
 from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
 from providers.groq.chat import GroqModel
@@ -30,13 +31,14 @@ from providers.observer import ProviderObserver, Service
 from providers.offline.dialogue import DIALOGUE, DialogueModel
 from providers.offline.moonshine import MoonshineTranscriber
 from providers.offline.pico import PicoSynthesizer
+from providers.offline.script import compile_script
 from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
 from providers.offline.vocabulary import Expected
 from providers.openai.chat import AzureOpenAIModel, CompatibleModel, OpenAIModel
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, GroqOptions, OpenAiOptions
 from providers.openai.speech import OpenAISynthesizer
 from providers.openai.transcription import OpenAITranscriber
-from server.agent.settings import AgentSettings
+from server.agent.settings import CHANNELS, AgentSettings, LlmSettings, SttSettings, TtsSettings
 from server.call.providers import CallProviders
 from server.call.recogniser import Ear
 from server.config import AzureSpeechConfig, ProviderConfig
@@ -63,7 +65,6 @@ class _Shelf(Generic[_P]):
     """The providers of one service, each made when it is first asked for, with its health."""
 
     service: Service
-    setting: str
     observer: ProviderObserver
     makers: dict[str, Callable[[], _P]] = field(default_factory=dict)
     made: dict[str, tuple[_P, ProviderHealth]] = field(default_factory=dict)
@@ -73,7 +74,8 @@ class _Shelf(Generic[_P]):
         if name not in self.made:
             if name not in self.makers:
                 hint = f"; {name} needs {NEEDS[name]}" if name in NEEDS else ""
-                raise ConfigError(setting or self.setting, f"one of {', '.join(self.makers)}{hint}", name)
+                expected = f"one of {', '.join(self.makers)}{hint}"
+                raise ConfigError(setting or f"{self.service}.provider", expected, name)
             self.made[name] = self.makers[name](), ProviderHealth(self.service, name, self.observer)
         return self.made[name]
 
@@ -84,9 +86,9 @@ class Catalogue:
     def __init__(self, config: ProviderConfig, observer: ProviderObserver) -> None:
         self._config = config
         self._expected = Expected()
-        self._ears: _Shelf[Transcriber] = _Shelf("stt", "stt.provider", observer)
-        self._models: _Shelf[ChatModel] = _Shelf("llm", "llm.provider", observer)
-        self._voices: _Shelf[Synthesizer] = _Shelf("tts", "tts.provider", observer)
+        self._ears: _Shelf[Transcriber] = _Shelf("stt", observer)
+        self._models: _Shelf[ChatModel] = _Shelf("llm", observer)
+        self._voices: _Shelf[Synthesizer] = _Shelf("tts", observer)
         self._add_offline()
         self._add_azure_speech()
         self._add_openai()
@@ -100,24 +102,45 @@ class Catalogue:
             ConfigError: the agent names what this process does not have; says which setting and what would help.
         """
         config = self._config
-        stt = (config.stt or settings.stt.provider, *settings.stt.fallbacks)
-        ears = tuple(Ear(*self._ears.get(name, _setting("stt", at))) for at, name in enumerate(stt))
+        ears = []
+        for name, setting in _named("stt", config.stt, settings.stt):
+            ears.append(Ear(*self._ears.get(name, setting)))
         models = []
-        for at, text in enumerate((config.llm or settings.llm.provider, *settings.llm.fallbacks)):
+        for text, setting in _named("llm", config.llm, settings.llm):
             name, _, model = text.partition("/")
-            models.append(ModelCandidate(*self._models.get(name, _setting("llm", at)), model))
+            models.append(ModelCandidate(*self._models.get(name, setting), model))
         voices = []
-        for at, text in enumerate((config.tts or settings.tts.provider, *settings.tts.fallbacks)):
+        for text, setting in _named("tts", config.tts, settings.tts):
             name, _, voice = text.partition("/")
-            voices.append(SpeechCandidate(*self._voices.get(name, _setting("tts", at)), voice))
+            voices.append(SpeechCandidate(*self._voices.get(name, setting), voice))
         is_scripted = models[0].provider.name == DIALOGUE
         return CallProviders(
-            ears=ears,
+            ears=tuple(ears),
             model=FallbackModel(models),
             synthesizer=FallbackSynthesizer(voices),
             # What callers of a scripted agent say is in its script; other models answer to anything.
             phrases=self._expected.phrases(settings.script, settings.language) if is_scripted else (),
         )
+
+    def check(self, slug: str, settings: AgentSettings) -> None:
+        """Whether this agent can be given its providers on every channel.
+
+        Raises:
+            ConfigError: in one line: the agent, the setting, and the variable that is missing.
+        """
+        for channel in CHANNELS:
+            variant = settings.for_channel(channel)
+            try:
+                if variant.script and (self._config.llm or variant.llm.provider) == DIALOGUE:
+                    compile_script(variant.script, variant.language)
+                self.for_call(variant)
+            except ConfigError as error:
+                group, _, key = error.variable.partition(".")
+                override = settings.channels.get(channel, {}).get(group, {})
+                where = f"channels.{channel}.{error.variable}" if key.split("[")[0] in override else error.variable
+                raise ConfigError(f"agent {slug}: {where}", error.expected, error.got) from None
+            except ProviderRejected as error:
+                raise ConfigError(f"agent {slug}: script", f"one that the dialogue engine takes ({error})") from None
 
     @property
     def understudy(self) -> Synthesizer:
@@ -218,5 +241,13 @@ def azure_options(azure: AzureSpeechConfig) -> AzureSpeechOptions:
     )
 
 
-def _setting(service: str, at: int) -> str:
-    return f"{service}.fallbacks[{at - 1}]" if at else f"{service}.provider"
+def _named(
+    service: Service, override: str, settings: SttSettings | LlmSettings | TtsSettings
+) -> Iterator[tuple[str, str]]:
+    """The providers of one service in their order, each with the setting that names it."""
+    if override:
+        yield override, f"{service}.provider by {service.upper()}_PROVIDER"
+    else:
+        yield settings.provider, f"{service}.provider"
+    for at, name in enumerate(settings.fallbacks):
+        yield name, f"{service}.fallbacks[{at}]"

@@ -10,6 +10,8 @@ class ConfigError(Exception):
         shown = "" if got is None else f", got {got!r}"
         super().__init__(f"{variable}: expected {expected}{shown}")
         self.variable = variable
+        self.expected = expected
+        self.got = got
 
 
 class CallError(Exception):

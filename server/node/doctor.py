@@ -16,20 +16,22 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import asyncpg
 from redis.exceptions import RedisError
 
 from server.agent.importer import AgentFileError
+from server.agent.settings import AgentSettings
 from server.clock import SystemClock
 from server.config import Config, shared_file
 from server.errors import ConfigError
 from server.logs import redact
+from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers, database_url, holder, redis_url
 from server.node.place import EmbeddedError, choose_place
-from server.store.agents import read_folder
+from server.store.agents import read_folder, stored_agents
 from server.store.postgres import Postgres, PostgresUnavailable
 from server.store.redis import Redis, RedisUnavailable
 
@@ -136,7 +138,21 @@ def _agents(config: Config) -> str:
     agents = read_folder(folder)
     if not agents:
         raise Problem(f"{folder} has no *.yaml; no call can be answered")
+    asyncio.run(_check_agents(config, [(one.slug, one.settings) for one in agents]))
     return f"{folder}: " + ", ".join(f"{one.slug} ({one.settings.language})" for one in agents)
+
+
+async def _check_agents(config: Config, agents: Iterable[tuple[str, AgentSettings]]) -> None:
+    """As the server does before it listens; connects to nobody. Raises ConfigError for the first that is refused."""
+    # Vendors' SDKs are not needed by any other check.
+    from server.catalogue import Catalogue
+
+    catalogue = Catalogue(config.providers, Metrics().providers)
+    try:
+        for slug, settings in agents:
+            catalogue.check(slug, settings)
+    finally:
+        await catalogue.aclose()
 
 
 def _open_files(config: Config) -> str:
@@ -196,14 +212,14 @@ def _stores(config: Config, check: Callable[[str, Callable[[], str]], None]) -> 
         return
     try:
         at_database, at_redis = ("from its URL" if url else who for url in (store.database_url, store.redis_url))
-        check("postgres", lambda: f"{at_database}, {asyncio.run(_postgres(database))}")
+        check("postgres", lambda: f"{at_database}, {asyncio.run(_postgres(config, database))}")
         check("redis", lambda: f"{at_redis}, {asyncio.run(_redis(redis))}")
     finally:
         if servers is not None:
             servers.stop()
 
 
-async def _postgres(url: str) -> str:
+async def _postgres(config: Config, url: str) -> str:
     wanted = shared_file("schema.sql").read_text().count("CREATE TABLE IF NOT EXISTS")
     postgres = await Postgres.open(url)
     try:
@@ -211,10 +227,14 @@ async def _postgres(url: str) -> str:
         async with postgres.connection() as connection:
             version = await connection.fetchval("SHOW server_version")
             tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
+            stored = await stored_agents(connection) if tables >= wanted else []
     except (PostgresUnavailable, asyncpg.PostgresError) as error:
         raise Problem(f"{error}; check DATABASE_URL") from error
     finally:
         await postgres.close()
+    # Those of the folder take the place of stored ones at the start; the rest is served as it is stored.
+    names = {path.stem for path in config.store.agents_dir.glob("*.yaml")}
+    await _check_agents(config, [one for one in stored if one[0] not in names])
     schema = "schema applied" if tables >= wanted else "schema not applied yet: talkspurt migrate, or the first start"
     return f"PostgreSQL {version.split()[0]}, {schema}"
 

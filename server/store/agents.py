@@ -5,15 +5,17 @@
 
 A call never waits for the database. A version is made only when the settings changed; going back to earlier
 settings activates the earlier version again. The snapshot is signed, because a file decides what the agent says.
+An agent that this process cannot serve stops its start; one that comes later leaves the version that works.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,7 @@ import orjson
 from server.agent.importer import ANY_NUMBER, AgentDefinition, AgentFileError, check_numbers, parse_agent, settings_json
 from server.agent.settings import AgentSettings, SettingsError
 from server.clock import Clock
+from server.errors import ConfigError
 from server.store import queries
 from server.store.postgres import Postgres, PostgresUnavailable
 
@@ -35,6 +38,8 @@ SNAPSHOT_MAX_AGE_S = 24 * 3600
 """Older than this, starting on it does more harm than not starting."""
 
 Source = Literal["nothing", "snapshot", "database"]
+AgentCheck = Callable[[str, AgentSettings], None]
+"""Whether this process can serve the agent of that slug; raises ConfigError, naming it, when it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,21 @@ class AgentVersion:
 class AgentStore:
     """Agents of this process's memory.
 
+    Args:
+        check: asked of each version before it is imported or served.
     Attributes:
         source: where the memory came from; "snapshot" until the database has been reached.
     """
 
-    def __init__(self, postgres: Postgres, snapshot: Path, key: bytes, clock: Clock) -> None:
+    def __init__(self, postgres: Postgres, snapshot: Path, key: bytes, clock: Clock, check: AgentCheck) -> None:
         self.source: Source = "nothing"
         self._postgres = postgres
         self._snapshot = snapshot
         self._key = hmac.digest(key, b"talkspurt agent snapshot", "sha256")
         self._clock = clock
+        self._check = check
+        self._is_started = False
+        self._refused: frozenset[str] = frozenset()  # ids of versions that were logged as unusable
         self._by_slug: dict[str, AgentVersion] = {}
         self._by_number: dict[str, AgentVersion] = {}
         self._to_import: Sequence[AgentDefinition] = ()
@@ -84,13 +94,18 @@ class AgentStore:
 
         Raises:
             AgentFileError: a file in `folder` is not an agent.
+            ConfigError: an agent of the folder, or one that is stored, cannot be served. Nothing has been imported if
+                it is one of the folder's: other processes may be able to serve what they have.
         """
         self._to_import = await asyncio.to_thread(read_folder, folder)
+        for one in self._to_import:
+            self._check(one.slug, one.settings)
         try:
             await self.refresh()
         except (PostgresUnavailable, asyncpg.PostgresError) as error:
             self._load_snapshot()
             log.warning("agents without the database", extra={"source": self.source, "error": str(error)})
+        self._is_started = True
         return self.source
 
     async def run(self) -> None:
@@ -140,20 +155,26 @@ class AgentStore:
 
     def _fill(self, table: Iterable[dict[str, Any]], numbers: Iterable[tuple[str, str]]) -> None:
         by_slug: dict[str, AgentVersion] = {}
+        refused: set[str] = set()
         for row in table:
-            known = self._by_slug.get(row["slug"])
-            if known is not None and known.id == row["id"]:
-                by_slug[row["slug"]] = known
-                continue
-            try:
-                settings = AgentSettings.parse(row["settings"])
-            except SettingsError as error:
-                # Stored by a newer or older release: the version that works stays, the others are not touched.
-                log.error("agent version cannot be used", extra={"agent": row["slug"], "error": str(error)})
-                if known is not None:
-                    by_slug[row["slug"]] = known
-                continue
-            by_slug[row["slug"]] = AgentVersion(row["id"], row["agent_id"], row["slug"], row["version"], settings)
+            slug, version_id = row["slug"], row["id"]
+            known = self._by_slug.get(slug)
+            if known is None or known.id != version_id:
+                try:
+                    settings = AgentSettings.parse(row["settings"])
+                    self._check(slug, settings)
+                    known = AgentVersion(version_id, row["agent_id"], slug, row["version"], settings)
+                except (SettingsError, ConfigError) as error:
+                    if isinstance(error, ConfigError) and not self._is_started:
+                        raise
+                    # Stored by another release or for another process: the version that works stays, and the others.
+                    refused.add(version_id)
+                    if version_id not in self._refused:
+                        extra = {"event": "agent_refused", "agent": slug}
+                        log.error("agent version cannot be used: %s", error, extra=extra)
+            if known is not None:
+                by_slug[slug] = known
+        self._refused = frozenset(refused)
         by_agent = {one.agent_id: one for one in by_slug.values()}
         self._by_slug = by_slug
         self._by_number = {number: by_agent[agent] for number, agent in numbers if agent in by_agent}
@@ -203,6 +224,15 @@ def read_folder(folder: Path) -> list[AgentDefinition]:
         definitions.append(parse_agent(path.stem, text))
     check_numbers(definitions)
     return definitions
+
+
+async def stored_agents(connection: asyncpg.Connection[asyncpg.Record]) -> list[tuple[str, AgentSettings]]:
+    """Slug and settings of every stored agent that this release can read."""
+    agents = []
+    for row in await connection.fetch(queries.SELECT_AGENTS):
+        with contextlib.suppress(SettingsError):
+            agents.append((row["slug"], AgentSettings.parse(orjson.loads(row["settings"]))))
+    return agents
 
 
 def _replace(path: Path, data: bytes) -> None:

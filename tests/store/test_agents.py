@@ -8,8 +8,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from providers.observer import Unobserved
 from server.agent.importer import AgentFileError
+from server.catalogue import Catalogue
 from server.clock import ManualClock
+from server.config import ProviderConfig
+from server.errors import ConfigError
 from server.store.agents import AgentStore
 from server.store.postgres import Postgres, PostgresUnavailable
 
@@ -32,7 +36,8 @@ def write(folder: Path, name: str, text: str) -> None:
 
 async def open_store(url: str, folder: Path, clock: ManualClock | None = None, key: bytes = KEY) -> AgentStore:
     postgres = await Postgres.open(url)
-    return AgentStore(postgres, folder.parent / "snapshot", key, clock or ManualClock())
+    catalogue = Catalogue(ProviderConfig(), Unobserved())
+    return AgentStore(postgres, folder.parent / "snapshot", key, clock or ManualClock(), catalogue.check)
 
 
 async def versions(url: str) -> list[tuple[str, int, bool]]:
@@ -177,21 +182,68 @@ def tamper(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Hello", b"Pay me"))
 
 
-def test_settings_of_another_release_leave_the_version_that_works(database_url: str, folder: Path) -> None:
+async def activate(url: str, settings: str) -> None:
+    """What another process might store: a version of agent "one" that no import of ours has checked."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "WITH v AS (INSERT INTO agent_version (agent_id, version, content_hash, settings)"
+        " SELECT id, 9, repeat('a', 64), $1::jsonb FROM agent WHERE slug = 'one'"
+        " RETURNING id, agent_id)"
+        " UPDATE agent SET active_version_id = v.id FROM v WHERE agent.id = v.agent_id",
+        settings,
+    )
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ('{"from_the_future": 1}', "from_the_future: unknown setting"),
+        ('{"stt": {"provider": "azure"}}', "agent one: stt.provider: expected one of moonshine"),
+        ('{"channels": {"browser": {"tts": {"fallbacks": ["pico", "groq-tts/troy"]}}}}', "GROQ_API_KEY, got 'groq-tts'"),
+        ('{"script": {"intents": []}}', "agent one: script: expected one that the dialogue engine takes"),
+    ],
+)
+def test_a_version_that_cannot_be_used_leaves_the_one_that_works(
+    database_url: str, folder: Path, caplog: pytest.LogCaptureFixture, settings: str, says: str
+) -> None:
     async def run() -> None:
         store = await open_store(database_url, folder)
         await store.start(folder)
-        connection = await asyncpg.connect(database_url)
-        await connection.execute(
-            "WITH v AS (INSERT INTO agent_version (agent_id, version, content_hash, settings)"
-            " SELECT id, 9, repeat('a', 64), '{\"from_the_future\": 1}' FROM agent WHERE slug = 'one'"
-            " RETURNING id, agent_id)"
-            " UPDATE agent SET active_version_id = v.id FROM v WHERE agent.id = v.agent_id"
-        )
-        await connection.close()
-        await store.refresh()
+        await activate(database_url, settings)
+        for _ in range(3):
+            await store.refresh()
         one = await store.agent_for_number("+15550100001")
         assert one is not None and one.version == 1
+        (line,) = [record for record in caplog.records if "agent version cannot be used" in record.message]
+        assert says in line.message and line.__dict__["agent"] == "one"
+        await store._postgres.close()
+
+    asyncio.run(run())
+
+
+def test_a_stored_agent_that_cannot_be_served_stops_the_start(database_url: str, folder: Path) -> None:
+    async def run() -> None:
+        store = await open_store(database_url, folder)
+        await store.start(folder)
+        await activate(database_url, '{"llm": {"provider": "groq"}}')
+        (folder / "one.yaml").unlink()  # its file would take the stored version's place
+        later = await open_store(database_url, folder)
+        with pytest.raises(ConfigError, match=r"^agent one: llm\.provider: .* groq needs GROQ_API_KEY, got 'groq'$"):
+            await later.start(folder)
+        await store._postgres.close()
+        await later._postgres.close()
+
+    asyncio.run(run())
+
+
+def test_nothing_of_a_folder_with_a_wrong_agent_is_imported(database_url: str, folder: Path) -> None:
+    async def run() -> None:
+        write(folder, "two", TWO + "tts: {provider: openai-tts}\n")
+        store = await open_store(database_url, folder)
+        with pytest.raises(ConfigError, match=r"agent two: tts\.provider: .* OPENAI_API_KEY"):
+            await store.start(folder)
+        assert await versions(database_url) == []
         await store._postgres.close()
 
     asyncio.run(run())
