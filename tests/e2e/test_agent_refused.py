@@ -40,8 +40,8 @@ def run(command: str, agent: str, env: dict[str, str], tmp_path: Path) -> subpro
         (
             "stt: {provider: azure}",
             {},
-            "agent test: stt.provider: expected one of moonshine, moonshine-es, scripted; azure needs AZURE_SPEECH_KEY, "
-            "got 'azure'",
+            "agent test: stt.provider: expected one of moonshine, moonshine-es, scripted; "
+            "azure needs AZURE_SPEECH_KEY, got 'azure'",
         ),
         ("llm: {provider: dialog}", {}, "agent test: llm.provider: expected one of dialogue, scripted, got 'dialog'"),
         (
@@ -107,7 +107,7 @@ def test_a_stored_version_that_cannot_be_served_changes_nothing(
             connection = await asyncpg.connect(database_url)
             await connection.execute(
                 "WITH v AS (INSERT INTO agent_version (agent_id, version, content_hash, settings)"
-                " SELECT id, 2, repeat('a', 64), '{\"tts\": {\"provider\": \"azure\"}}' FROM agent"
+                ' SELECT id, 2, repeat(\'a\', 64), \'{"tts": {"provider": "azure"}}\' FROM agent'
                 " RETURNING id, agent_id)"
                 " UPDATE agent SET active_version_id = v.id FROM v WHERE agent.id = v.agent_id"
             )
