@@ -114,6 +114,7 @@ class Exchange:
         self.rest_url = ""
         self.callbacks_failed = 0
         self.dial_status = "completed"
+        self.refuses_updates = False
         self._delivering: set[asyncio.Task[None]] = set()
         self.arrivals = Arrivals(weather) if weather else None
         self.ticker = Ticker(FRAME_NS, slots, self.arrivals.deliver_due if self.arrivals else None)
@@ -202,6 +203,8 @@ class Exchange:
         call = self.calls[sid]
         if call.is_over:
             return 404, ""
+        if self.refuses_updates:
+            return 400, "updates are refused"
         if form.get("Status") in ("completed", "canceled"):
             call.ended_by = call.ended_by or "rest"
             command: list[Stream | Verb] = [Verb("Hangup")]

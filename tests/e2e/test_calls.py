@@ -18,6 +18,7 @@ from bench.sim.caller import Say, ScriptedCaller, When
 from bench.sim.fault import FaultPlan
 from bench.sim.twilio import Account, Call, Exchange
 from bench.sim.voice import pico_clip
+from server.call.plane import MAX_RESUMES
 from server.call.replay import replay_capture, steps
 from server.dialogue import event as ev
 
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 
 CLIP = pico_clip("Would that be possible?")
 NUMBER = "+15550100"
+PERSON = "+15550142"
 AGENT = """
 name: Test
 numbers: ["+15550100"]
@@ -46,11 +48,11 @@ limits:
 Body = Callable[[ServerProcess, Exchange], Awaitable[None]]
 
 
-def serve(tmp_path: Path, body: Body, env: Mapping[str, str] | None = None) -> Path:
+def serve(tmp_path: Path, body: Body, env: Mapping[str, str] | None = None, agent: str = AGENT) -> Path:
     """Run `body` against a server of its own; returns its data folder."""
     agents = tmp_path / "agents"
     agents.mkdir()
-    (agents / "test.yaml").write_text(AGENT)
+    (agents / "test.yaml").write_text(agent)
     data = tmp_path / "data"
 
     async def main() -> None:
@@ -149,6 +151,33 @@ def test_broken_stream_is_carried_on(tmp_path: Path, database_url: str, redis_ur
     data = serve(tmp_path, body, stores(database_url, redis_url))
     events = assert_captures_decide_the_same(data, 1)
     assert sum(isinstance(one, ev.StreamResumed) for one in events) == 3
+
+
+def test_a_stream_that_breaks_again_and_again_is_given_to_a_person(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    async def body(server: ServerProcess, exchange: Exchange) -> None:
+        call = await one_call(exchange, Say(clip=CLIP), Say(clip=CLIP), faults=FaultPlan(abort_at=60))
+        assert len(call.streams) == 1 + MAX_RESUMES
+        assert call.dialled == [PERSON] and call.said == [f"Dial: {PERSON}"]
+
+    serve(tmp_path, body, stores(database_url, redis_url), AGENT + f'  fallback_number: "{PERSON}"\n')
+
+
+def test_a_hand_over_that_the_carrier_does_not_take_ends_in_a_farewell(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    async def body(server: ServerProcess, exchange: Exchange) -> None:
+        exchange.refuses_updates = True
+        call = await one_call(exchange, *[Say(clip=CLIP)] * 3, stay=True, max_ms=60_000)
+        assert call.dialled == [] and call.ended_by == "twiml"
+        segments = [one for one in server.log_lines()[0] if one.get("event") == "segment"]
+        assert segments[-1]["text"] == "code 0 5 0"
+
+    agent = AGENT.replace("llm: {provider: scripted}", "llm: {provider: openai}")
+    agent += f'  fallback_number: "{PERSON}"\n  farewell: "code 0 5 0"\n  hand_over: "code 0 6 0"\n'
+    dead = {"OPENAI_API_KEY": "key-of-nobody", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    serve(tmp_path, body, {**stores(database_url, redis_url), **dead}, agent)
 
 
 def test_rough_line_loses_no_turn(tmp_path: Path, database_url: str, redis_url: str) -> None:
