@@ -1,6 +1,6 @@
-/* What uplink.pyx needs of C. */
-#ifndef TALKSPURT_UPLINK_H
-#define TALKSPURT_UPLINK_H
+/* Misses of the cache that happen at the same time. */
+#ifndef TALKSPURT_FETCH_H
+#define TALKSPURT_FETCH_H
 
 /* Begin to bring `lines` cache lines from `at` on: a call that was served a thousand calls ago is in no near cache,
  * and the misses may as well happen at the same time. A hint only: any address is allowed. */
