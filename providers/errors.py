@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
+# A name in quotes ('max_tokens') says what is wrong; several words may be a piece of the conversation.
+_QUOTED = re.compile(r"""(?s)(?<!\w)(["'`])(.*?)(?:\1(?!\w)|$)""")
+
 Phase = Literal["connect", "first", "idle", "total"]
+
+
+def without_quotes(text: str) -> str:
+    """A service's words without what they quote of the request: our log must not hold what a caller said."""
+    return _QUOTED.sub(lambda quote: f"{quote[1]}…{quote[1]}" if " " in quote[2] else quote[0], text)
 
 
 class ProviderError(Exception):

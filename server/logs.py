@@ -1,9 +1,10 @@
-"""Logs: one JSON object (or one text line) a record, with the call's id, without secrets and phone numbers.
+"""Logs: one JSON object (or one text line) a record, with the call's id, without secrets, phone numbers and speech.
 
     logger ─► Handler: format and redact at once ─► bounded queue ─► writer thread ─► stream
 
 Logging never blocks a call: with the sink stuck the queue fills, further lines are dropped and counted, and the
-first line after that says how many. Extra fields of a record become fields of the object.
+first line after that says how many. Extra fields of a record become fields of the object. What was said in a call is
+handed over as `Spoken`: its length is shown, its words only where the operator asked for them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _UNPRINTABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, Type
 """What formatting a record may raise: wrong arguments, or a __str__ that fails. It must not end the call."""
 
 _PHONE = re.compile(r"(?<![\w+])\+([1-9]\d{6,14})(?!\d)")
+# The same where a URI or a form has it: sip:15551234567@host, From=%2B15551234567.
+_URI_PHONE = re.compile(r"(?i)(\b(?:sips?|tel):\+?|%2B)([1-9]\d{6,14})(?!\d)")
 _CARD = re.compile(r"(?<![\w.+-])(?:\d[ -]?){12,18}\d(?![\w-])")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _NAMED = re.compile(
@@ -52,6 +55,32 @@ _TWO_DIGIT_CODES = frozenset(
 )
 """Country codes of two digits (ITU-T E.164 list); 1 and 7 have one, all others three."""
 
+# A line a request; and below info Groq's SDK writes the whole request, which is the conversation.
+_QUIET = {
+    logging.WARNING: ("httpx", "httpx2", "httpcore", "httpcore2", "hpack", "asyncio", "hypercorn.access"),
+    logging.INFO: ("groq", "openai"),
+}
+
+
+class Spoken:
+    """Words of a caller or of an agent, for a log line. Any formatting shows how much it was, never what."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @property
+    def chars(self) -> int:
+        return len(self.text)
+
+    @property
+    def words(self) -> int:
+        return len(self.text.split())
+
+    def __repr__(self) -> str:
+        return f"{self.words} words, {self.chars} characters"
+
 
 @contextlib.contextmanager
 def bind_call(identity: str) -> Iterator[None]:
@@ -65,8 +94,10 @@ def bind_call(identity: str) -> Iterator[None]:
 
 def redact(text: str) -> str:
     """`text` without phone numbers (+CC…last 2), card numbers (Luhn), credentials and passwords in URLs."""
+    if ":" in text or "%" in text:
+        text = _URI_PHONE.sub(lambda match: f"{match[1]}{_short(match[2])}", text)
     if "+" in text:
-        text = _PHONE.sub(_short_phone, text)
+        text = _PHONE.sub(lambda match: f"+{_short(match[1])}", text)
     text = _USERINFO.sub(r"\1***@", text)
     text = _BEARER.sub(r"\1 ***", text)
     text = _NAMED.sub(r"\1***", text)
@@ -81,12 +112,20 @@ class Handler(logging.Handler):
     """
 
     def __init__(
-        self, stream: IO[str], *, text: bool = False, secrets: Iterable[str] = (), queue_lines: int = QUEUE_LINES
+        self,
+        stream: IO[str],
+        *,
+        text: bool = False,
+        secrets: Iterable[str] = (),
+        queue_lines: int = QUEUE_LINES,
+        transcripts: bool = False,
     ) -> None:
+        """`transcripts`: the words of `Spoken` fields are shown too."""
         super().__init__()
         self.dropped = 0
         self._stream = stream
         self._is_text = text
+        self._shows_speech = transcripts
         # Long ones first: one secret may be part of another.
         self._secrets = tuple(sorted((one for one in secrets if len(one) >= 4), key=len, reverse=True))
         self._queue: queue.Queue[str | None] = queue.Queue(queue_lines)
@@ -133,7 +172,7 @@ class Handler(logging.Handler):
         }
         if identity := _call_of(record):
             line["call_id"] = identity
-        for name, value in _extras(record):
+        for name, value in self._extras(record):
             line[f"{name}_" if name in _KEYS else name] = self._field(name, value)
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = self.clean(logging.Formatter().formatException(record.exc_info))
@@ -143,13 +182,23 @@ class Handler(logging.Handler):
 
     def _text_line(self, record: logging.LogRecord) -> str:
         parts = [_time(record.created)[11:23], f"{record.levelname.lower():7}", self.clean(record.getMessage())]
-        parts += [f"{name}={_shown(self._field(name, value))}" for name, value in _extras(record)]
+        parts += [f"{name}={_shown(self._field(name, value))}" for name, value in self._extras(record)]
         if identity := _call_of(record):
             parts.append(f"call_id={identity}")
         line = " ".join(parts).replace("\r", "\\r").replace("\n", "\\n")
         if record.exc_info and record.exc_info[0] is not None:
             line += "\n" + self.clean(logging.Formatter().formatException(record.exc_info))
         return line
+
+    def _extras(self, record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+        for name, value in _extras(record):
+            if isinstance(value, Spoken):
+                yield f"{name}_chars", value.chars
+                yield f"{name}_words", value.words
+                if not self._shows_speech:
+                    continue
+                value = value.text
+            yield name, value
 
     def _field(self, name: str, value: Any) -> Any:
         if _SECRET_FIELD.search(name) and not isinstance(value, int | float):
@@ -178,16 +227,17 @@ class Handler(logging.Handler):
 
 def setup(config: LogConfig, *, secrets: Iterable[str] = (), stream: IO[str] | None = None) -> Handler:
     """Make the root logger write to `stream` (standard output) and to nothing else. Returns the running handler."""
-    handler = Handler(stream or sys.stdout, text=config.format == "text", secrets=secrets)
+    is_text = config.format == "text"
+    handler = Handler(stream or sys.stdout, text=is_text, secrets=secrets, transcripts=config.transcripts)
     handler.start()
     root = logging.getLogger()
     for other in list(root.handlers):
         root.removeHandler(other)
     root.addHandler(handler)
     root.setLevel(config.level.upper())
-    # Theirs below warning are a line a request.
-    for name in ("httpx", "httpx2", "httpcore", "httpcore2", "hpack", "asyncio", "hypercorn.access"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for level, names in _QUIET.items():
+        for name in names:
+            logging.getLogger(name).setLevel(max(level, root.level))
     return handler
 
 
@@ -210,10 +260,10 @@ def _shown(value: Any) -> str:
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _short_phone(match: re.Match[str]) -> str:
-    digits = match[1]
+def _short(digits: str) -> str:
+    """Country code and the last two digits of an E.164 number."""
     code_digits = 1 if digits[0] in "17" else 2 if digits[:2] in _TWO_DIGIT_CODES else 3
-    return f"+{digits[:code_digits]}…{digits[-2:]}"
+    return f"{digits[:code_digits]}…{digits[-2:]}"
 
 
 def _hide_card(match: re.Match[str]) -> str:

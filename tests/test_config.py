@@ -51,7 +51,7 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
     assert config.store.data_dir == tmp_path / "var"
     assert config.store.agents_dir == tmp_path / "agents"
     assert (config.media.pacer_lead_ms, config.media.pacer_chunk_ms) == (200, 100)
-    assert (config.log.level, config.log.format) == ("info", "json")
+    assert (config.log.level, config.log.format, config.log.transcripts) == ("info", "json", False)
     providers = config.providers
     services = (providers.azure_speech, providers.openai, providers.groq, providers.azure_openai, providers.compatible)
     assert not any(one.is_configured for one in services)
@@ -125,6 +125,7 @@ def test_production_is_read_whole() -> None:
         ({"PACER_CHUNK_MS": "220"}, "PACER_CHUNK_MS"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+        ({"LOG_TRANSCRIPTS": "some"}, "LOG_TRANSCRIPTS"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(changes: dict[str, str], variable: str) -> None:

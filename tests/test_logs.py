@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.config import LogConfig
-from server.logs import Handler, bind_call, redact, setup
+from server.logs import Handler, Spoken, bind_call, redact, setup
 
 logger = logging.getLogger("tests.logs")
 
@@ -29,9 +29,9 @@ def root() -> Iterator[logging.Logger]:
     root.handlers, root.level = handlers, level
 
 
-def lines_of(*, text: bool = False, secrets: tuple[str, ...] = (), write: Any) -> list[str]:
+def lines_of(*, text: bool = False, secrets: tuple[str, ...] = (), transcripts: bool = False, write: Any) -> list[str]:
     sink = io.StringIO()
-    handler = Handler(sink, text=text, secrets=secrets)
+    handler = Handler(sink, text=text, secrets=secrets, transcripts=transcripts)
     handler.start()
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
@@ -108,6 +108,9 @@ def test_text_form_is_one_line() -> None:
         ("CA0123456789abcdef0123456789abcdef", "CA0123456789abcdef0123456789abcdef"),
         ("at 1732461380123 ms", "at 1732461380123 ms"),
         ("12+3456789", "12+3456789"),
+        ("sip:15551234567@host, SIPS:+34911234567", "sip:1…67@host, SIPS:+34…67"),
+        ("From=%2B15551234567&To=%2b34911234567", "From=%2B1…67&To=%2b34…67"),
+        ("port:5551234567 sip:ann@host", "port:5551234567 sip:ann@host"),
     ],
 )
 def test_redaction(text: str, shown: str) -> None:
@@ -115,6 +118,42 @@ def test_redaction(text: str, shown: str) -> None:
         assert "abcdef" not in redact(text)
     else:
         assert redact(text) == shown
+
+
+def test_what_was_said_is_shown_by_its_length_unless_asked_for() -> None:
+    def write() -> None:
+        said = Spoken("My name is Ann")
+        logger.info("caller: %s", said, extra={"text": said, "all": [said]})
+
+    (line,) = lines_of(write=write)
+    record = json.loads(line)
+    assert record["message"] == "caller: 4 words, 14 characters" and record["all"] == ["4 words, 14 characters"]
+    assert (record["text_words"], record["text_chars"]) == (4, 14)
+    (as_text,) = lines_of(text=True, write=write)
+    assert "Ann" not in line + as_text
+    (line,) = lines_of(transcripts=True, write=write)
+    assert json.loads(line)["text"] == "My name is Ann" and json.loads(line)["text_words"] == 4
+    (as_text,) = lines_of(text=True, transcripts=True, write=write)
+    assert 'text="My name is Ann"' in as_text
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_variable_turns_the_words_on(root: logging.Logger, asked: bool) -> None:
+    sink = io.StringIO()
+    handler = setup(LogConfig(transcripts=asked), stream=sink)
+    root.info("caller", extra={"text": Spoken("My name is Ann")})
+    handler.stop()
+    assert ("Ann" in sink.getvalue()) is asked
+
+
+def test_an_sdk_that_writes_whole_requests_is_kept_quiet(root: logging.Logger) -> None:
+    sink = io.StringIO()
+    handler = setup(LogConfig(level="debug"), stream=sink)
+    for name in ("groq._base_client", "openai._base_client"):
+        logging.getLogger(name).debug("Request options: %s", {"messages": "My name is Ann"})
+        logging.getLogger(name).info("heard")
+    handler.stop()
+    assert [json.loads(line)["message"] for line in sink.getvalue().splitlines()] == ["heard", "heard"]
 
 
 @given(

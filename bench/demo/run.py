@@ -106,6 +106,7 @@ async def run(
             "TWILIO_ACCOUNT_SID": account.account_sid,
             "TWILIO_AUTH_TOKEN": account.auth_token,
             "TWILIO_API_URL": exchange.rest_url,
+            "LOG_TRANSCRIPTS": "1",  # what is printed and judged
             **(providers or {}),
         }
         async with ServerProcess(env, log=out / "server.log") as server:

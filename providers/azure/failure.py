@@ -16,6 +16,7 @@ from providers.errors import (
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    without_quotes,
 )
 
 _REJECTED = {
@@ -31,7 +32,7 @@ def failure(code: Code, details: str, provider: str, silent_ms: int) -> Provider
     """The typed error of a canceled recognition or synthesis. `silent_ms` is named when the SDK itself gave up."""
     # The status in the text is more exact than the code: 403 comes as an authentication failure.
     status = re.search(r"\((4\d\d)\)", details)
-    message = f"{code.name}: {details[:MAX_DETAIL_CHARS]}"
+    message = f"{code.name}: {without_quotes(details[: 4 * MAX_DETAIL_CHARS])[:MAX_DETAIL_CHARS]}"
     if re.search(r"Error code: 4429|\b4429\b", details):
         return ProviderRejected(message, status=429, provider=provider)
     if code in _REJECTED:

@@ -22,6 +22,7 @@ from providers.errors import (
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    without_quotes,
 )
 from providers.openai.limits import retry_after_ms
 from providers.openai.options import LinkOptions
@@ -122,9 +123,9 @@ def error_fields(body: object) -> Mapping[str, Any]:
 
 
 def said(text: str) -> str:
-    """A service's words for our log: short, on one line, nothing in them that looks like a key."""
+    """A service's words for our log: short, on one line, nothing that looks like a key or quotes several words."""
     text = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_SAID_CHARS])
-    return _SECRET.sub("…", text)[:MAX_SAID_CHARS].strip()
+    return _SECRET.sub("…", without_quotes(text))[:MAX_SAID_CHARS].strip()
 
 
 def _code(fields: Mapping[str, Any]) -> str:

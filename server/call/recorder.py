@@ -8,6 +8,7 @@ from typing import Literal
 
 from server.call.downlink import MediaSink
 from server.dialogue import event as ev
+from server.logs import Spoken
 from server.metrics import Metrics
 from server.store.fact import SegmentFact, TurnFact
 from server.store.spool import Spool
@@ -57,12 +58,12 @@ class Recorder:
         log.info(
             "%s: %s",
             one.speaker,
-            one.heard_text,
+            Spoken(one.heard_text),
             extra={
                 "event": "segment",
                 "speaker": one.speaker,
-                "text": one.text,
-                "heard_text": one.heard_text,
+                "text": Spoken(one.text),
+                "heard_text": Spoken(one.heard_text),
                 "start_ms": one.start_ms,
                 "end_ms": one.end_ms,
                 "interrupted": one.interrupted,

@@ -48,7 +48,7 @@ VARIABLES: tuple[str, ...] = (
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_API_URL",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
-    "LOG_LEVEL", "LOG_FORMAT",
+    "LOG_LEVEL", "LOG_FORMAT", "LOG_TRANSCRIPTS",
     *PROVIDER_VARIABLES,
 )  # fmt: skip
 """Every variable that is read; nothing else in the environment changes the server."""
@@ -219,6 +219,7 @@ class MediaConfig:
 class LogConfig:
     level: LogLevel = "info"
     format: LogFormat = "json"
+    transcripts: bool = False  # what callers and agents say stands in the log, not only how much
 
     def __post_init__(self) -> None:
         check_one_of("LOG_LEVEL", self.level, get_args(LogLevel))
@@ -226,7 +227,12 @@ class LogConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> LogConfig:
-        return cls(**read(env, {"level": ("LOG_LEVEL", lower), "format": ("LOG_FORMAT", lower)}))
+        fields: Fields = {
+            "level": ("LOG_LEVEL", lower),
+            "format": ("LOG_FORMAT", lower),
+            "transcripts": ("LOG_TRANSCRIPTS", flag),
+        }
+        return cls(**read(env, fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,7 +220,10 @@ class Shipper:
             await connection.execute(queries.INSERT_QUARANTINE, backlog.boot, record.seq, record.payload, text)
             await connection.execute(queries.MOVE_BOOT, backlog.boot, record.seq)
         self.quarantined += 1
-        log.error("a fact was set aside", extra={"boot": str(backlog.boot), "seq": record.seq, "error": text})
+        # Not `text`: what the database says of a row quotes it, and it holds what was said or a caller's number.
+        kind = {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None)}
+        kind["constraint"] = getattr(error, "constraint_name", None)
+        log.error("a fact was set aside", extra={"boot": str(backlog.boot), "seq": record.seq, **kind})
 
     def _on_failure(self, error: Exception) -> None:
         self.failures += 1

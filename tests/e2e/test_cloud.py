@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from bench.sim.caller import Say, ScriptedCaller
 from bench.sim.process import ProviderProcesses
 from bench.sim.twilio import Account, Exchange
 from bench.sim.voice import pico_clip
+from server.call.replay import steps
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -63,11 +64,15 @@ async def follow(caller: ScriptedCaller, sims: ProviderProcesses, failed: list[s
             failed.append(fault)
 
 
+SPOKEN = {"LOG_TRANSCRIPTS": "1"}
+
 Body = Callable[[ServerProcess, Exchange, ProviderProcesses], Awaitable[None]]
 
 
-def serve(tmp_path: Path, calls: list[PlannedCall], body: Body, **limits: str) -> None:
-    """`limits` are settings of every agent."""
+def serve(
+    tmp_path: Path, calls: list[PlannedCall], body: Body, *, logs: Mapping[str, str] = SPOKEN, **limits: str
+) -> None:
+    """`limits` are settings of every agent, `logs` variables."""
 
     async def main() -> None:
         account = Account()
@@ -88,6 +93,7 @@ def serve(tmp_path: Path, calls: list[PlannedCall], body: Body, **limits: str) -
                 "TWILIO_API_URL": exchange.rest_url,
                 "AGENTS_DIR": str(agents),
                 **sims.env,
+                **logs,
             }
             async with ServerProcess(env, log=tmp_path / "server.log") as server:
                 exchange.local_url = server.url
@@ -171,3 +177,37 @@ def test_a_call_whose_models_are_all_gone_is_put_through_to_a_person(tmp_path: P
 
     limits = {"fallback_number": person, "farewell": "All lines are busy."}
     serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body, **limits)
+
+
+def words_of(text: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[^\W\d_]{3,}", text)}
+
+
+def test_the_log_of_a_call_holds_nothing_that_was_said(tmp_path: Path) -> None:
+    """By default, at the most talkative level, with a model that fails in between."""
+    asked = TURNS[1:3]
+    turns = [Say(clip=pico_clip(text, rate_percent=80), expect=(word,)) for text, word, _ in asked]
+    said: set[str] = set()
+
+    async def body(server: ServerProcess, exchange: Exchange, sims: ProviderProcesses) -> None:
+        before = words_of(server.log.read_text())
+        await sims.fault_chat("groq", kind="overloaded")
+        caller = ScriptedCaller(turns, quiet_ms=900)
+        await exchange.call(caller, from_="+15552000007", to=NUMBER)
+        lines, _ = server.log_lines()
+        segments = [one for one in lines if one.get("event") == "segment"]
+        assert sample(await server.metrics(), "provider_fallbacks_total", provider="groq", successor="openai") == 1
+        (capture,) = (server.data_dir / "capture").glob("*.capture")
+        texts = [v["text"] for *_, acts, _ in steps(capture) for name, v in acts if name == "RecordSegment"]
+        assert {text for text, _, _ in asked} <= set(texts)
+        # How much was said stays.
+        shown = [(one["text_chars"], one["text_words"]) for one in segments]
+        assert shown == [(len(text), len(text.split())) for text in texts]
+        said.update(*map(words_of, texts))
+        said.difference_update(before)
+
+    serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body, logs={"LOG_LEVEL": "debug"})
+    log = (tmp_path / "server.log").read_text()
+    assert len(said) > 20
+    assert said & words_of(log) == set()
+    assert "2000007" not in log

@@ -10,11 +10,13 @@ import wave
 
 import numpy as np
 import pytest
+from azure.cognitiveservices.speech import CancellationErrorCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from providers.azure.failure import failure
 from providers.base import ChatDone, ChatEvent, TextDelta, ToolCall
-from providers.errors import ProviderError, ProviderProtocolError, ProviderRejected
+from providers.errors import ProviderError, ProviderProtocolError, ProviderRejected, without_quotes
 from providers.openai.answer import MAX_ARGUMENT_CHARS, MAX_CALLS, Answer
 from providers.openai.failure import refused, said
 from providers.openai.heard import Heard, loudest_dbfs, read_transcript
@@ -227,6 +229,15 @@ def test_no_secret_gets_into_a_message() -> None:
     assert len(said("word " * 1000)) <= 200
     odd = refused(404, "<html>", {"x-request-id": "req_1\r\nx"}, provider="x")
     assert "(request req_1x)" in str(odd)
+
+
+def test_what_a_service_quotes_of_the_conversation_gets_into_no_message() -> None:
+    for quoted in ("'I can't come on Friday'", '"my name is Ann"', "`Mill Street 4`", "'cut off in the middle"):
+        error = refused(400, {"message": f"Unsupported value: 'max_tokens' near {quoted}"}, {}, provider="x")
+        assert "'max_tokens' near" in str(error) and not any(word in str(error) for word in quoted[1:].split())
+        azure = failure(CancellationErrorCode.BadRequest, f"WebSocket closed: near {quoted}", "azure", 0)
+        assert "closed: near" in str(azure) and not any(word in str(azure) for word in quoted[1:].split())
+    assert without_quotes("don't use 'a' or can't") == "don't use 'a' or can't"
 
 
 # ── audio ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -215,14 +216,16 @@ def test_shipping_the_same_files_twice_changes_nothing(tmp_path: Path, database_
     asyncio.run(run())
 
 
-def test_poison_is_set_aside_and_the_rest_flows(tmp_path: Path, database_url: str) -> None:
+def test_poison_is_set_aside_and_the_rest_flows(
+    tmp_path: Path, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def run() -> None:
         version = await make_version(database_url)
         call_id, facts = whole_call(version)
         orphan = str(uuid4())
         poison: list[Any] = [
             segment(0, call_id=orphan),  # a call that nobody has seen: 23503
-            SegmentFact(call_id=call_id, seq=7, speaker="dog", text="", start_ms=0, end_ms=0),  # 23514
+            SegmentFact(call_id=call_id, seq=7, speaker="dog", text="hush", start_ms=0, end_ms=0),  # 23514
             SegmentFact(call_id=call_id, seq=8, speaker="agent", text="", start_ms=0, end_ms=2**70),  # asyncpg refuses
             SegmentFact(call_id="not-a-uuid", seq=9, speaker="agent", text="", start_ms=0, end_ms=0),
             started(str(uuid4()), str(uuid4())),  # no such agent version
@@ -243,6 +246,11 @@ def test_poison_is_set_aside_and_the_rest_flows(tmp_path: Path, database_url: st
         assert [row["seq"] for row in rows] == [4, 5, 6, 7]
         assert "ForeignKeyViolation" in rows[0]["error"] and b'"fact":"segment"' in rows[0]["payload"]
         assert len(await fetch(database_url, "SELECT 1 FROM transcript_segment")) == 3
+        # The row says what PostgreSQL says, and quotes what was said; the log does not.
+        assert "hush" in rows[1]["error"]
+        told = [vars(one) for one in caplog.records if one.getMessage() == "a fact was set aside"]
+        assert [one["sqlstate"] for one in told] == ["23503", "23514", "22000", "23503"]
+        assert not re.search("hush|not-a-uuid", f"{told}")
 
     asyncio.run(run())
 
