@@ -9,6 +9,7 @@ Cost: about 1 us for an `inc` (a lock). Count frames in the session and hand the
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 
@@ -21,11 +22,24 @@ OWN_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 STAGES = ("detect", "endpointing", "stt", "llm", "clause", "tts", "own", "playout")
 """Every millisecond of a turn belongs to exactly one of these."""
 
+OUTCOMES: Mapping[str, str] = {
+    "caller_hung_up": "the caller, or the carrier for them, ended the call",
+    "agent_hung_up": "the agent said goodbye, or a limit of its settings was reached; the row of the call says which",
+    "handed_over": "the carrier was told to dial `limits.fallback_number`, and did",
+    "media_lost": "the media stream broke or fell silent; a call that goes on in a second stream is counted again",
+    "drained": "the process was told to stop and did not wait longer",
+    "error": "a fault of ours ended the call",
+}
+"""How the stream of a call may end, and what it means: the values of the label `outcome`, beside "other"."""
+
 # Which provider a stage's time belongs to; the other stages are ours or the carrier's.
 _STAGE_SERVICE = {"stt": "stt", "llm": "llm", "clause": "llm", "tts": "tts"}
 BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _MAX_LABEL_VALUES = 32
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+log = logging.getLogger(__name__)
 
 
 class BoundedLabel:
@@ -136,8 +150,13 @@ class Metrics:
             self.stages[stage].labels(vendor, channel).observe(max(ms, 0.0) / 1e3)
         self.turn_latency.labels(self._vendor(providers, "llm"), channel).observe(max(latency_ms, 0.0) / 1e3)
 
-    def observe_call_end(self, channel: str, outcome: str) -> None:
-        self.calls.labels(self._word(channel), self._word(outcome)).inc()
+    def observe_call_end(self, channel: str, reason: str) -> None:
+        """`reason` is one of OUTCOMES, perhaps with ":" and a detail. Any other counts as "other" and is logged."""
+        outcome = reason.partition(":")[0]
+        if outcome not in OUTCOMES:
+            log.error("a call ended by an unknown reason", extra={"event": "unknown_outcome", "reason": reason[:80]})
+            outcome = "other"
+        self.calls.labels(self._word(channel), outcome).inc()
 
     def observe_media_lost(self, reason: str) -> None:
         self.media_ws_lost.labels(self._word(reason)).inc()

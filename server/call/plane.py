@@ -282,7 +282,7 @@ class CallPlane:
         if session is None:
             entry.close(CLOSE_INTERNAL)
             return
-        self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason.split(":")[0])
+        self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason)
         known = self._known.get(session.facts.carrier_call_id)
         if known is not None:
             known.end_reason = session.end_reason
