@@ -52,11 +52,15 @@ def _texts(doc: str, max_items: int = 100) -> Any:
     return field(default=(), metadata={"max_items": max_items, "max_chars": 200, "doc": doc})
 
 
+def _mapping(doc: str) -> Any:
+    return field(default_factory=dict, metadata={"doc": doc})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SttSettings:
     provider: str = _text("moonshine", "name of the transcriber", 40)
     model: str = _text("", "model of the provider; empty is its default", 80)
-    language: str = _text("", "BCP 47; empty is the agent's language", 35)
+    language: str = _text("", "what is expected to be heard, BCP 47; empty is the agent's language", 35)
     phrases: tuple[str, ...] = _texts("words to expect, beside those of a `script`", 500)
     profanity: Literal["raw", "masked", "removed"] = _one_of("raw", "swear words as said, masked or left out")
     stable_words: int = _ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
@@ -69,8 +73,8 @@ class SttSettings:
 class LlmSettings:
     provider: str = _text("dialogue", "name of the chat model", 40)
     model: str = _text("", "model of the provider; empty is its default", 80)
-    temperature: float = _ranged(0.4, 0.0, 2.0, "sampling temperature")
-    max_tokens: int = _ranged(300, 1, 4096, "longest reply in tokens")
+    temperature: float = _ranged(0.4, 0.0, 2.0, "sampling temperature: how freely the model words its answer")
+    max_tokens: int = _ranged(300, 1, 4096, "longest reply")
     frequency_penalty: float = _ranged(0.0, -2.0, 2.0, "against words that came often")
     presence_penalty: float = _ranged(0.0, -2.0, 2.0, "against words that came at all")
     reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high"] = _one_of(
@@ -110,9 +114,11 @@ class TurnSettings:
     min_delay_ms: int = _ranged(500, 100, 3000, "silence after which a complete utterance ends the turn")
     max_delay_ms: int = _ranged(1600, 300, 8000, "silence after which the turn ends whatever was said")
     vad: Literal["silero", "webrtc"] = _one_of(
-        "silero", "who says what is speech: a neural network that must agree with the detector, or the detector alone"
+        "silero",
+        "who says what is speech: a neural network that must agree with the detector, or the detector alone "
+        "(a third of the CPU, false alarms in noise)",
     )
-    vad_mode: int = _ranged(2, 0, 3, "webrtcvad aggressiveness")
+    vad_mode: int = _ranged(2, 0, 3, "how strict the detector (webrtcvad) is; 3 takes the least for speech")
     onset_ms: int = _ranged(60, 20, 300, "speech that opens a talkspurt")
     hangover_ms: int = _ranged(200, 60, 600, "silence that closes a talkspurt")
     level_gate_dbfs: int = _ranged(-55, -90, -20, "speech below this level is not speech")
@@ -134,12 +140,20 @@ class LimitSettings:
     max_duration_notice: str = _text("", "spoken when the longest call is reached", 300)
     end_call_phrases: tuple[str, ...] = _texts("whole utterances after which the agent says goodbye and hangs up")
     goodbye: str = _text("", "spoken before an end-call phrase or tool hangs up", 300)
-    apology: str = _text("", "spoken when one answer cannot be given; rendered ahead", 300)
-    farewell: str = _text("", "last words of a call that cannot go on; rendered ahead", 300)
+    apology: str = _text(
+        "", "spoken when one answer cannot be given; empty is one of the language; rendered ahead", 300
+    )
+    farewell: str = _text(
+        "", "last words of a call that cannot go on; empty is one of the language; rendered ahead", 300
+    )
     fallback_number: str = _pattern(
         "", r"\+[1-9][0-9]{6,14}", "E.164 number that takes over a call that cannot go on; twilio only; empty is none"
     )
-    hand_over: str = _text("", "spoken before a call is put through to `fallback_number`; rendered ahead", 300)
+    hand_over: str = _text(
+        "",
+        "spoken before a call is put through to `fallback_number`; empty is one of the language; rendered ahead",
+        300,
+    )
     fillers: tuple[str, ...] = _texts("spoken in turn while an answer takes long; rendered ahead", 10)
     filler_after_ms: int = _ranged(1500, 500, 5000, "silence that is owed to the caller before a filler")
     apology_after_ms: int = _ranged(4500, 1500, 15000, "silence that is owed before an answer is given up")
@@ -147,9 +161,11 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureSettings:
-    enabled: bool = _flag(True, "each call is captured for replay, in DATA_DIR/capture")
+    enabled: bool = _flag(True, "each call is captured for replay, in `DATA_DIR/capture`")
     audio: bool = _flag(False, "the caller's audio is captured too, so that speech can be judged again")
-    max_bytes: int = _ranged(67_108_864, 65_536, 1_073_741_824, "largest file; beyond it the capture is truncated")
+    max_bytes: int = _ranged(
+        67_108_864, 65_536, 1_073_741_824, "largest file; beyond it the capture is truncated, and the call goes on"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +173,7 @@ class AgentSettings:
     """Everything about one agent version. `script` is the dialogue engine's; other models use `prompt`."""
 
     name: str = _text("agent", "shown to people", 80)
-    language: str = _text("en-US", "BCP 47", 35)
+    language: str = _text("en-US", "what the agent speaks and expects to hear, BCP 47", 35)
     prompt: str = _text("", "operator's instructions to the model", 20000)
     stt: SttSettings = field(default_factory=SttSettings)
     llm: LlmSettings = field(default_factory=LlmSettings)
@@ -167,8 +183,10 @@ class AgentSettings:
     interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
-    script: Mapping[str, Any] = field(default_factory=dict)
-    channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    script: Mapping[str, Any] = _mapping("what the engine `dialogue` follows: docs/offline.md")
+    channels: Mapping[str, Mapping[str, Any]] = _mapping(
+        "twilio, telnyx, browser: any of these settings, for that channel"
+    )
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> AgentSettings:
