@@ -30,8 +30,9 @@ class When(Enum):
 class Say:
     """Say a clip. `think_ms`: pause after the agent; `after_ms`: the agent's speech before a barge-in.
 
-    `cut_ms`: hang up in mid-sentence, so long into the clip. `key`: press a key instead of speaking. `expect`: words of
-    which one must be in the answer; the caller does not use them, who judges the call does.
+    `cut_ms`: hang up in mid-sentence, so long into the clip. `key`: press a key instead of speaking. `keys`: (ms into
+    the clip, key), pressed while speaking. `expect`: words of which one must be in the answer; the caller does not use
+    them, who judges the call does.
     """
 
     clip: Clip | None = None
@@ -40,6 +41,7 @@ class Say:
     after_ms: int = 700
     cut_ms: int | None = None
     key: str = ""
+    keys: tuple[tuple[int, str], ...] = ()
     expect: tuple[str, ...] = ()
 
 
@@ -182,8 +184,11 @@ class ScriptedCaller:
     def _speak(self, now_ns: int) -> str | None:
         clip = self._clip
         assert clip is not None
-        cut_ms = self.records[-1].say.cut_ms
-        if cut_ms is not None and self._clip_frame * FRAME_MS >= cut_ms:
+        said_ms, cut_ms = self._clip_frame * FRAME_MS, self.records[-1].say.cut_ms
+        for at_ms, key in self.records[-1].say.keys:
+            if said_ms <= at_ms < said_ms + FRAME_MS:
+                self._line.send_dtmf(key)
+        if cut_ms is not None and said_ms >= cut_ms:
             self.cut_off = True
             self._finish(now_ns)
             return None

@@ -80,7 +80,9 @@ class Search:
         spectrum = np.conj(np.fft.rfft(probe, _FFT)).astype(np.complex64)
         match = np.fft.irfft(self._spectra * spectrum, _FFT, axis=1)[:, :_STEP].ravel()
         inverse = self._inverse_norms(probe.size)
-        scores = match[: inverse.size] * inverse
+        # The last places lie in the silence at the end of the line; either may reach further there.
+        count = min(match.size, inverse.size)
+        scores = match[:count] * inverse[:count]
         rows = scores[: scores.size // _NEAR * _NEAR].reshape(-1, _NEAR)
         best = rows.max(axis=1)
         return [

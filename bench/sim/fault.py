@@ -16,7 +16,8 @@ class FaultPlan:
     """Chunk numbers (from 1) that suffer; `*_rate` adds random ones. Nothing set: a perfect network.
 
     swap: the message goes out after its successor. stall: (chunk, frames): that chunk and the ones after it are
-    held back and go out in one burst. abort_at: the TCP connection is dropped before this chunk.
+    held back and go out in one burst. abort_at: the TCP connection is dropped before this chunk. lose_marks: those of
+    the server's marks, by their number (from 1), that do not come back.
     """
 
     drop: Collection[int] = ()
@@ -25,6 +26,7 @@ class FaultPlan:
     stalls: Collection[tuple[int, int]] = ()
     abort_at: int | None = None
     swallow_marks: bool = False
+    lose_marks: Collection[int] = ()
     drop_rate: float = 0.0
     duplicate_rate: float = 0.0
     swap_rate: float = 0.0
@@ -34,7 +36,9 @@ class FaultPlan:
 class FaultyPath:
     """One stream's way through the network."""
 
-    __slots__ = ("_dice", "_held", "_plan", "_release_at", "_swapped", "bursts", "dropped", "duplicated", "swapped")
+    __slots__ = (
+        "_dice", "_held", "_marks", "_plan", "_release_at", "_swapped", "bursts", "dropped", "duplicated", "swapped",
+    )  # fmt: skip
 
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
@@ -42,14 +46,16 @@ class FaultyPath:
         self._held: list[bytes] = []
         self._swapped: bytes | None = None
         self._release_at = 0
+        self._marks = 0
         self.dropped = self.duplicated = self.swapped = self.bursts = 0
 
     def wants_abort(self, chunk: int) -> bool:
         return self._plan.abort_at is not None and chunk >= self._plan.abort_at
 
-    @property
-    def swallows_marks(self) -> bool:
-        return self._plan.swallow_marks
+    def loses_mark(self) -> bool:
+        """Whether the mark that comes back now is lost; to be asked once for each."""
+        self._marks += 1
+        return self._plan.swallow_marks or self._marks in self._plan.lose_marks
 
     def pass_on(self, chunk: int, message: bytes) -> list[bytes]:
         """What reaches the server now that `message` was sent."""

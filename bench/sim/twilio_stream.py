@@ -300,9 +300,9 @@ class MediaStream(WSListener):
         return ""
 
     def _return_marks(self, names: list[str]) -> None:
-        if self.path is not None and self.path.swallows_marks:
-            return
         for name in names:
+            if self.path is not None and self.path.loses_mark():
+                continue
             self._send(self._mark_message(name))
 
     def _bad(self, code: int, text: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import soxr
 
 from bench.sim.clipbook import BookClip, Clipbook
+from bench.sim.clipsearch import WINDOW, Search
 from bench.sim.recognise import Listener, recognise
 from bench.sim.sound import from_pcmu, to_pcmu
 from bench.sim.voice import PICO_RATE_HZ, _engine, pico_clip
@@ -148,6 +149,15 @@ def test_a_book_is_saved_loaded_and_divided_by_language(book: Clipbook, tmp_path
     assert heard(again.for_language("es-MX"), spanish.s16) == spanish.text
     assert heard(again.for_language("en-GB"), spanish.s16) == ""
     assert heard(again.for_language("en-GB"), book.clips[0].s16) == book.clips[0].text
+
+
+def test_every_length_of_a_book_can_be_searched() -> None:
+    """The line's end falls on every place of the last block of spectra, and a piece may be short."""
+    noise = np.random.default_rng(7).standard_normal(WINDOW).astype(np.float32)
+    for size in range(WINDOW - 16, WINDOW + 1, 2):
+        search = Search([noise[:size]])
+        for piece in (noise[:size], noise[: size // 2]):
+            assert (search.find(piece)[0].clip, search.find(piece)[0].at) == (0, 0)
 
 
 def test_a_folder_of_recordings_is_a_book(tmp_path: Path) -> None:

@@ -232,6 +232,27 @@ def test_faults_reach_the_server_as_planned() -> None:
     assert not [message for message in stand_in.messages if message["event"] == "mark"]
 
 
+def test_one_mark_is_lost_and_the_next_comes_back() -> None:
+    def mark_twice(agent: Agent) -> None:
+        agent.send("mark", name="first")
+        agent.send("mark", name="second")
+
+    quick = ScriptedCaller([], quiet_ms=100, patience_ms=200)
+    stand_in, _, _ = run(quick, Behaviour(on_start=mark_twice), faults=FaultPlan(lose_marks=(1,)))
+    assert [one["mark"]["name"] for one in stand_in.messages if one["event"] == "mark"] == ["second"]
+
+
+def test_keys_are_pressed_in_the_middle_of_what_is_said() -> None:
+    caller = ScriptedCaller([Say(clip=CLIP, think_ms=0, keys=((100, "4"), (140, "2")))], quiet_ms=100, patience_ms=300)
+    stand_in, _, _ = run(caller, Behaviour(greeting_ms=100, reply_ms=100))
+    media = [one for one in stand_in.messages if one["event"] in ("media", "dtmf")]
+    keys = {one["dtmf"]["digit"]: at for at, one in enumerate(media) if one["event"] == "dtmf"}
+    assert list(keys) == ["4", "2"] and keys["2"] - keys["4"] == 3  # 40 ms of audio lie between
+    spoken = base64.b64encode(CLIP.pcmu[:160]).decode()
+    begin = next(at for at, one in enumerate(media) if one["event"] == "media" and one["media"]["payload"] == spoken)
+    assert keys["4"] == begin + 5
+
+
 def test_an_abrupt_close_is_a_broken_pipe_for_the_server() -> None:
     stand_in, call, _ = run(ScriptedCaller([], stay=True), faults=FaultPlan(abort_at=5))
     assert call.is_over
