@@ -11,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 BENCHES = {
     "demo": ("bench.demo", "recorded phone calls against a server that it starts; sound in var/demo"),
+    "captures": ("bench.captures", "makes the regression captures of tests/data/captures anew"),
     "capacity": ("bench.load.capacity", "N calls at real pace: CPU, memory, lateness, latency, complete turns"),
     "latency": ("bench.load.latency", "where the milliseconds of a turn go, by stage, beside the caller's stop watch"),
     "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),

@@ -11,6 +11,7 @@ What providers said stays that of the recorded call. A result is no part of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,16 @@ def recompute(path: Path, against: AgentSettings | None = None) -> Replayed:
         CaptureError: not a capture, one without audio, or one that this version cannot read. OSError: unreadable.
         WeightsError: the network's weights are missing.
     """
-    again = _Again(SileroNet(read_weights(packaged_file())), against)
+    return _again(path, SileroNet(read_weights(packaged_file())), against).result
+
+
+def decided(path: Path, against: AgentSettings | None = None) -> list[Decided]:
+    """All steps as they are heard and decided now, by the recorded scores. Raises as `recompute`."""
+    return _again(path, None, against).log
+
+
+def _again(path: Path, net: SileroNet | None, against: AgentSettings | None) -> _Again:
+    again = _Again(net, against)
     for record, following in _with_next(read(path)):
         try:
             again.record(record, following)
@@ -43,12 +53,22 @@ def recompute(path: Path, against: AgentSettings | None = None) -> Replayed:
             number, now_ns = again.result.steps, again.now_ns
             again.result.differs(Difference(number, now_ns, f"ends here: {error}", (), ()))
             break
-    return again.result
+    return again
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One step of a call that is heard again: the event at its instant and the actions, JSON-plain."""
+
+    now_ns: int
+    event: ev.Event
+    actions: list[Any]
 
 
 class _Again:
-    def __init__(self, net: SileroNet, against: AgentSettings | None) -> None:
+    def __init__(self, net: SileroNet | None, against: AgentSettings | None) -> None:
         self.result = Replayed(scores=Scores())
+        self.log: list[Decided] = []
         self.now_ns = 0
         self._net = net
         self._against = against
@@ -136,6 +156,7 @@ class _Again:
         if isinstance(event, ev.TimerFired):
             self._timers.pop(event.name, None)
         decided = decisions(self._conversation, event, now_ns)
+        self.log.append(Decided(now_ns, event, decided))
         for name, values in decided:
             if name == "SetTimer":
                 self._timers[values["name"]] = values["due_ns"]

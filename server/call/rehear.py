@@ -74,7 +74,7 @@ class HeardAgain:
         self._clock = _StandingClock()
         self._net = net
         self._scores = scores
-        self._scorer = SileroStream() if head.scored else None
+        self._scorer = SileroStream() if head.scored and settings.turn.vad == "silero" else None
         self._path = UplinkPath(
             wire=_started(head),
             stream_id=head.stream_id,
