@@ -14,13 +14,19 @@ cdef class Order:
     cdef uint64_t next_chunk        # 0: nothing has been stored yet
     cdef list held                  # [(chunk, timestamp_ms, payload)], sorted
     cdef int _slots, _strays
+    cdef bint _is_waiting           # payloads wait for a missing one
     cdef uint64_t _last_stray
-    cdef readonly uint64_t duplicates, late, reordered, astray
+    cdef uint64_t _gap_end          # no number from here on was given up
+    cdef uint64_t _gaps             # bit n: the number _gap_end - 1 - n was given up, and has not come since
+    cdef readonly uint64_t duplicates, given_up, late, reordered, astray
 
     cdef int place(self, const uint8_t* coded, Py_ssize_t size, uint64_t chunk, uint64_t timestamp_ms) except -1
     # The held payload whose turn it is; None when all that are held may wait, `at_end` none may.
     cdef tuple pop(self, bint at_end)
+    cdef int _place_passed(self, uint64_t chunk) except -1
     cdef int _count_anew(self, uint64_t chunk) except -1
+    cdef void _give_up(self, uint64_t chunk) noexcept
+    cdef void _drop_astray(self, uint64_t chunk)
 
 
 # Whether `chunk` is the next one and nothing waits: what nearly all are, and `place` need not be asked.

@@ -73,15 +73,17 @@ cdef class Uplink:
             until F_CONFIRMED.
         level_gate_dbfs: quieter frames are no speech; nor are frames less than 6 dB above the tracked noise.
         history_ms: wire audio that is kept. chunk_ms: output audio that raises F_AUDIO while `is_wanted`.
-        reorder_frames: messages that are held for one that is missing.
+        reorder_frames: messages that are held for one that is missing, once the stream has been seen to reorder;
+            may_reorder: from the start (order.pyx says why).
     Attributes:
         is_wanted: whether somebody takes the output; F_AUDIO is raised only then.
         onset_samples, offset_samples: first sample of the last talkspurt, one past its last voiced one.
         speech_samples: voiced samples of the talkspurt so far.
         position_samples: media time, filled gaps included.
         level_dbfs: of the last frame.
-        frames, duplicates, late, reordered, bad: messages; gap_samples: silence filled in; overruns: samples that
-            were taken too late.
+        frames, duplicates, late, reordered, bad: messages that were stored, were there already, came after their place
+            was given up, waited for one before them, could not be meant; given_up: messages that did not come in time.
+        gap_samples: silence filled in; overruns: samples that were taken too late.
     Raises:
         ValueError: an argument out of its range.
     """
@@ -102,6 +104,7 @@ cdef class Uplink:
         self, *, grammar, str codec, int rate_hz=8000, str out="s16", int out_rate_hz=16000, detector=None,
         decider=None, scorer=None, tape=None, int onset_ms=60, int hangover_ms=200, int confirm_ms=200,
         double level_gate_dbfs=-55.0, int history_ms=8000, int chunk_ms=100, int reorder_frames=3,
+        bint may_reorder=False,
     ):
         if out not in ("wire", "s16"):
             raise ValueError(f"out: expected wire or s16, got {out!r}")
@@ -119,7 +122,7 @@ cdef class Uplink:
         self.rate_hz = rate_hz
         self._width = width_of(codec_of(codec))
         self._chunk_bytes = chunk_ms * rate_hz // 1000 * self._width
-        self._order = Order(reorder_frames)
+        self._order = Order(reorder_frames, may_reorder)
         self._talkspurt = Talkspurt(
             rate_hz, detector, decider, scorer, onset_ms, hangover_ms, confirm_ms, level_gate_dbfs
         )
@@ -261,6 +264,10 @@ cdef class Uplink:
     @property
     def duplicates(self):
         return self._order.duplicates
+
+    @property
+    def given_up(self):
+        return self._order.given_up
 
     @property
     def late(self):

@@ -97,6 +97,9 @@ class Metrics:
         self.media_frames = Counter("media_frames_total", "Media frames", ("direction",), registry=registry)
         self.media_gap = Counter("media_gap_seconds_total", "Uplink audio that never came", registry=registry)
         self.media_duplicates = Counter("media_duplicates_total", "Uplink frames received twice", registry=registry)
+        self.media_late = Counter(
+            "media_late_total", "Uplink frames that came after silence had taken their place", registry=registry
+        )
         self.media_bad = Counter("media_bad_total", "Messages of a carrier that were dropped", registry=registry)
         self.media_ws_lost = Counter(
             "media_ws_lost_total", "Media streams that ended without a goodbye", ("reason",), registry=registry

@@ -244,6 +244,7 @@ class CaptureStore:
         stream_id: str,
         fmt: MediaFormat,
         scored: bool,
+        may_reorder: bool,
         resumed: bool,
     ) -> Capture | None:
         """The capture of a stream; None where the agent's settings want none."""
@@ -252,7 +253,8 @@ class CaptureStore:
             return None
         head = {
             "call_id": call_id, "carrier": carrier, "stream_id": stream_id, "codec": fmt.codec, "rate_hz": fmt.rate_hz,
-            "has_audio": wanted.audio, "scored": scored, "resumed": resumed, "settings": settings.as_dict(),
+            "has_audio": wanted.audio, "scored": scored, "may_reorder": may_reorder, "resumed": resumed,
+            "settings": settings.as_dict(),
         }  # fmt: skip
         file = _File(self.folder / f"{call_id}{SUFFIX}", wanted.max_bytes)
         return Capture(self, file, self._clock, head, keeps_audio=wanted.audio)

@@ -47,7 +47,7 @@ class Head:
     """What the stream was made from. `has_audio`: payloads are on the tape; `scored`: a network judges speech too.
 
     `opening` holds the carrier's messages before and with `start`, without secrets. `resumed`: the call goes on from
-    the part before.
+    the part before. `may_reorder`: media waited for what was missing from the start, as all did before this was noted.
     """
 
     call_id: str
@@ -60,6 +60,7 @@ class Head:
     resumed: bool
     settings: Mapping[str, Any]
     opening: tuple[str, ...]
+    may_reorder: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class HeardAgain:
             dispatch=self._on_event,
             on_mark=lambda name: None,
             on_stop=lambda: None,
+            may_reorder=head.may_reorder,
         )
 
     def _on_event(self, event: ev.Event) -> None:

@@ -131,6 +131,7 @@ class CallSession:
             stream_id=stream_id,
             fmt=fmt,
             scored=hears,
+            may_reorder=wire.may_reorder,
             resumed=self._resumed,
         )
         self._tape = self._capture.tape if self._capture is not None else None
@@ -261,6 +262,7 @@ class CallSession:
             "gap_samples": native.gap_samples,
             "duplicates": native.duplicates,
             "reordered": native.reordered,
+            "given_up": native.given_up,
             "late": native.late,
             "bad": native.bad,
             "underruns": playout.underruns,
@@ -291,6 +293,7 @@ class CallSession:
         metrics.media_frames.labels("out").inc(counters["frames_out"])
         metrics.media_gap.inc(counters["gap_samples"] / self.uplink.native.rate_hz)
         metrics.media_duplicates.inc(counters["duplicates"])
+        metrics.media_late.inc(counters["late"])
         metrics.media_bad.inc(counters["bad"])
         metrics.underruns.inc(counters["underruns"])
 

@@ -95,8 +95,12 @@ class UplinkPath:
         on_stop: Callable[[], None],
         tape: Tape | None = None,
         note: Callable[[bytes, bool], None] = lambda message, is_text: None,
+        may_reorder: bool | None = None,
     ) -> None:
-        """`tape` gets every media message, `note(message, is_text)` every other one before it has any effect."""
+        """`may_reorder`: media waits for what is missing from the start; None: as the carrier says.
+
+        `tape` gets every media message, `note(message, is_text)` every other one before it has any effect.
+        """
         turn = settings.turn
         wire_form = (stt_format.encoding, fmt.codec) in (("pcmu", "PCMU"), ("pcma", "PCMA"))
         self.native = Uplink(
@@ -108,6 +112,7 @@ class UplinkPath:
             detector=WebRtcDetector(turn.vad_mode, fmt.rate_hz),
             scorer=scorer,
             tape=tape,
+            may_reorder=wire.may_reorder if may_reorder is None else may_reorder,
             onset_ms=turn.onset_ms,
             hangover_ms=turn.hangover_ms,
             confirm_ms=max(turn.onset_ms, settings.interruption.min_speech_ms),

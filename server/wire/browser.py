@@ -67,6 +67,8 @@ class BrowserWire:
     carrier: ClassVar[str] = "browser"
     sends_binary: ClassVar[bool] = True
     """Whether the bytes of `media` go out as a binary WebSocket message."""
+    may_reorder: ClassVar[bool] = False
+    """Whether media may come in another order than it was said in. Numbered here, on arrival."""
 
     def __init__(self, stream_id: str) -> None:
         self._order = json.StreamOrder(ORDER)

@@ -76,6 +76,10 @@ class Wire(Protocol):
     def carrier(self) -> str:
         """twilio, telnyx or browser."""
 
+    @property
+    def may_reorder(self) -> bool:
+        """Whether the carrier says that media may come in another order than it was said in."""
+
     def receive(self, message: bytes) -> MediaEvent:
         """Parse one text message. Raises RemoteWireError; the message has then had no effect."""
 

@@ -62,6 +62,8 @@ class TelnyxWire:
     carrier: ClassVar[str] = "telnyx"
     sends_binary: ClassVar[bool] = False
     """Whether the bytes of `media` go out as a binary WebSocket message."""
+    may_reorder: ClassVar[bool] = True
+    """Whether media may come in another order than it was said in. Telnyx says so."""
 
     def __init__(self) -> None:
         self._order = json.StreamOrder()

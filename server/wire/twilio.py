@@ -49,6 +49,8 @@ class TwilioWire:
     carrier: ClassVar[str] = "twilio"
     sends_binary: ClassVar[bool] = False
     """Whether the bytes of `media` go out as a binary WebSocket message."""
+    may_reorder: ClassVar[bool] = False
+    """Whether media may come in another order than it was said in. Twilio speaks of nothing like it."""
 
     def __init__(self) -> None:
         self._order = json.StreamOrder()

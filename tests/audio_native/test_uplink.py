@@ -53,7 +53,7 @@ def test_memoryview_and_first_chunk_of_any_number() -> None:
 def test_any_order_within_the_window_is_the_sorted_stream(order: list[int], repeats: list[int]) -> None:
     # A message may be at most three places late: sort by a jittered key keeps that bound.
     jittered = sorted(range(2, 14), key=lambda n: n + (order.index(n - 1) % 3))
-    uplink = make()
+    uplink = make(may_reorder=True)
     uplink.feed(message(1))
     sent = []
     for number in jittered:
@@ -69,14 +69,10 @@ def test_any_order_within_the_window_is_the_sorted_stream(order: list[int], repe
 
 def test_lost_frames_become_silence_of_the_same_length() -> None:
     uplink = make()
-    for number in (1, 2, 5, 6, 7):
+    for number in (1, 2, 5):
         uplink.feed(message(number))
-    assert uplink.position_samples == 2 * FRAME  # 5, 6, 7 wait for 3
-    uplink.feed(message(8))
-    assert uplink.take() == frame(1) + frame(2) + b"\xff" * 320 + b"".join(map(frame, (5, 6, 7, 8)))
-    assert (uplink.gap_samples, uplink.late) == (320, 2)
-    assert uplink.feed(message(3)) == 0
-    assert uplink.duplicates == 1 and uplink.position_samples == 8 * FRAME
+    assert uplink.take() == frame(1) + frame(2) + b"\xff" * 320 + frame(5)
+    assert (uplink.gap_samples, uplink.given_up) == (320, 2)
 
 
 @pytest.mark.parametrize("loss", [0.01, 0.1])

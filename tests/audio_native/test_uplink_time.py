@@ -39,9 +39,9 @@ def test_messages_up_to_three_places_late_come_out_sorted(delays: list[int], dat
     order = sorted(range(1, count + 1), key=lambda number: (number + delays[number - 1], number))
     for again in data.draw(st.lists(st.integers(1, count), max_size=8)):
         order.insert(data.draw(st.integers(order.index(again) + 1, len(order))), again)
-    uplink = make(history_ms=2000)
+    uplink = make(history_ms=2000, may_reorder=True)
     assert fed(uplink, order) == b"".join(map(frame, range(1, count + 1)))
-    assert uplink.gap_samples == 0 and uplink.late == 0
+    assert uplink.gap_samples == 0 and uplink.given_up == uplink.late == 0
     assert uplink.duplicates == len(order) - count
 
 
@@ -49,7 +49,7 @@ def test_stream_that_begins_in_the_middle_is_not_filled() -> None:
     assert fed(make(), [3, 4, 5, 6, 7]) == b"".join(map(frame, range(3, 8)))
     uplink = make()
     assert fed(uplink, [900, 901]) == frame(900) + frame(901)
-    assert uplink.gap_samples == 0 and uplink.late == 0
+    assert uplink.gap_samples == 0 and uplink.given_up == 0
 
 
 def test_without_a_window_nothing_waits() -> None:
@@ -67,7 +67,7 @@ def test_numbers_that_begin_anew_do_not_make_the_call_deaf() -> None:
         uplink.feed(message(number))
     # Four are lost until five in a row have told.
     assert uplink.take() == b"".join(map(frame, range(1000, 1010))) + b"".join(map(frame, range(5, 21)))
-    assert uplink.duplicates == 5 and uplink.gap_samples == 0
+    assert uplink.duplicates == 4 and uplink.gap_samples == 0
 
 
 def test_one_number_out_of_nowhere_is_dropped() -> None:

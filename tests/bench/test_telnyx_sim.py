@@ -63,8 +63,9 @@ class Server(WSListener):
                 fmt = event.media_format
                 heard.started = event
                 heard.uplink = Uplink(
-                    grammar=grammar_for("telnyx", event.stream_id), codec=fmt.codec, rate_hz=fmt.rate_hz, out="s16"
-                )
+                    grammar=grammar_for("telnyx", event.stream_id), codec=fmt.codec, rate_hz=fmt.rate_hz, out="s16",
+                    may_reorder=self.wire.may_reorder,
+                )  # fmt: skip
                 heard.uplink.is_wanted = True
                 self._on_start(self.wire, transport, fmt)
             return

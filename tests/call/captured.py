@@ -35,6 +35,7 @@ def opened(store: CaptureStore, *, resumed: bool = False, **capture: Any) -> Cap
         stream_id="MZ1",
         fmt=MediaFormat("PCMU", RATE_HZ),
         scored=False,
+        may_reorder=False,
         resumed=resumed,
     )
     assert one is not None

@@ -1,0 +1,80 @@
+"""Whether a stream waits for what is missing: by its carrier, and as it did then when a capture is heard again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from audio_native.g711 import bytes_to_pcmu
+from audio_native.tape import TAPE_MEDIA
+from providers.base import AudioFormat
+from server.agent.settings import AgentSettings
+from server.call.capture_file import HEAD, Head, frame, read
+from server.call.rehear import HeardAgain, Scores
+from server.call.uplink import UplinkPath
+from server.clock import ManualClock
+from server.dialogue.event import SpeechStarted
+from server.wire.browser import BrowserWire
+from server.wire.event import MediaFormat, Wire
+from server.wire.telnyx import TelnyxWire
+from server.wire.twilio import TwilioWire
+from tests.audio_native.test_uplink import call_of
+from tests.call.captured import OPENING, packed
+
+MS = 1_000_000
+FRAME = 160
+SETTINGS = AgentSettings.parse({"turn": {"vad": "webrtc"}})
+
+
+@pytest.mark.parametrize(
+    ("wire", "waits"),
+    [(TwilioWire(), False), (BrowserWire("MZ1"), False), (TelnyxWire(), True)],
+    ids=["twilio", "browser", "telnyx"],
+)
+def test_a_stream_waits_from_the_start_where_its_carrier_may_reorder(wire: Wire, waits: bool) -> None:
+    path = UplinkPath(
+        wire=wire,
+        stream_id="MZ1",
+        fmt=MediaFormat("PCMU", 8000),
+        settings=SETTINGS,
+        stt_format=AudioFormat("s16", 16000),
+        scorer=None,
+        clock=ManualClock(),
+        dispatch=lambda event: None,
+        on_mark=lambda name: None,
+        on_stop=lambda: None,
+    )
+    for number in (1, 2, 4):
+        path.on_media(b"\xff" * FRAME, number, number * 20)
+    assert path.native.position_samples == (2 if waits else 4) * FRAME
+
+
+def heard_at_ms(head: Head) -> int:
+    """When the caller is heard to speak whose 50th message, of silence, was lost; speech begins with the 51st."""
+    coded = bytes_to_pcmu(call_of([("silence", 1), ("speech", 1)]).tobytes())
+    heard = HeardAgain(head, SETTINGS, None, Scores())
+    for number in range(1, 101):
+        if number != 50:
+            payload = coded[number * FRAME - FRAME : number * FRAME]
+            heard.entry((TAPE_MEDIA, number * 20 * MS, number, number * 20, FRAME, payload))
+    at_ns, event = heard.heard[0]
+    assert isinstance(event, SpeechStarted)
+    return at_ns // MS
+
+
+def test_a_capture_is_heard_with_the_waiting_of_its_call(tmp_path: Path) -> None:
+    """Also one of before that was noted, when every stream waited."""
+    values = {
+        "capture": 1, "call_id": "call-1", "carrier": "twilio", "stream_id": "MZ1", "codec": "PCMU", "rate_hz": 8000,
+        "has_audio": True, "scored": False, "resumed": False, "settings": {},
+        "opening": [one.decode() for one in OPENING],
+    }  # fmt: skip
+    heads = []
+    for noted in ({}, {"may_reorder": True}, {"may_reorder": False}):
+        path = tmp_path / "call-1.capture"
+        path.write_bytes(packed(frame(HEAD, orjson.dumps({**values, **noted}))))
+        heads += [one for one in read(path) if isinstance(one, Head)]
+    before, waiting, at_once = (heard_at_ms(head) for head in heads)
+    assert before == waiting == at_once + 20
