@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 NATIVE  = $(wildcard audio_native/*.pyx audio_native/*.pxd audio_native/*.h)
 
-.PHONY: run test lint demo bench cuts build clean
+.PHONY: run test lint demo bench cuts replays build clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -43,6 +43,10 @@ bench: build
 # Recognition by the real SDK, cut a thousand times at random places: what a release wants; the suite does a few.
 cuts: build
 	CUTS=1000 $(BIN)/python -m pytest tests/call/test_azure_cuts.py
+
+# Each captured situation a thousand times, and at every instruction set: the suite does fifty.
+replays: build
+	REPLAYS=1000 $(BIN)/python -m pytest --durations=3 tests/call/test_regression_captures.py tests/call/test_replay_everywhere.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info audio_native/*.c audio_native/*.so
