@@ -43,6 +43,7 @@ from server.edge.twilio_routes import TwilioRouteSettings, hand_over_twiml, twil
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
 from server.store.agents import AgentStore
+from server.store.answer import SharedAnswers
 from server.store.postgres import Postgres, PostgresUnavailable
 from server.store.redis import Redis, RedisUnavailable
 from server.store.shipper import Shipper
@@ -111,6 +112,7 @@ class _Process:
             await agents.start(config.store.agents_dir)
             http = await stack.enter_async_context(httpx.AsyncClient())
             tokens = StreamTokens(redis, key, clock, ttl_s=config.limits.stream_token_ttl_s)
+            answers = SharedAnswers(redis, key, clock, on_fallback=self._metrics.webhook_answer_fallback.inc)
             captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)
             captures.start()
             stack.callback(captures.close)
@@ -119,7 +121,7 @@ class _Process:
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
             checks = self._checks(postgres, redis, spool, agents)
-            await self._serve(plane, agents, shipper, checks)
+            await self._serve(plane, agents, answers, shipper, checks)
 
     def _plane(
         self,
@@ -156,11 +158,18 @@ class _Process:
         config = self._config
         return config.server.public_url or f"http://{config.host}:{config.server.port}"
 
-    async def _serve(self, plane: CallPlane, agents: AgentStore, shipper: Shipper, checks: dict[str, Check]) -> None:
+    async def _serve(
+        self,
+        plane: CallPlane,
+        agents: AgentStore,
+        answers: SharedAnswers,
+        shipper: Shipper,
+        checks: dict[str, Check],
+    ) -> None:
         config = self._config
         base_url = self._public_url
         signature = TwilioSignature(base_url, config.twilio.auth_tokens) if config.twilio.is_configured else None
-        reception = Reception(plane, agents, signature)
+        reception = Reception(plane, agents, signature, answers)
         routes = health_routes(checks, lambda: plane.is_draining, self._metrics)
         routes += browser_routes(
             reception,

@@ -111,6 +111,12 @@ class Metrics:
             "stream_token_fallback_total", "Stream tokens kept in the process because Redis was gone", registry=registry
         )
 
+        self.webhook_answer_fallback = Counter(
+            "webhook_answer_fallback_total",
+            "Answers to webhooks kept in the process because Redis was gone",
+            registry=registry,
+        )
+
         self.spool_depth = Gauge("spool_depth_records", "Facts not yet in PostgreSQL", registry=registry)
         self.spool_age = Gauge("spool_age_seconds", "Age of the oldest fact not yet in PostgreSQL", registry=registry)
 

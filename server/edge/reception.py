@@ -6,12 +6,12 @@ for a stream that was promised, and from Twilio only with Twilio's signature.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+
+import orjson
 
 from server.agent import stock
 from server.call.plane import CallPlane, Reserved
@@ -19,51 +19,42 @@ from server.carrier.signature import TWILIO_HEADER, TWILIO_SETTINGS_HEADER, Twil
 from server.edge.media_socket import MediaHandler, MediaSocket
 from server.edge.twilio_routes import Accepted, Dial, HangUp, Refused, caller_number
 from server.store.agents import AgentStore, AgentVersion
+from server.store.answer import Made, SharedAnswers
 
 log = logging.getLogger(__name__)
 
 _PATH = re.compile(r"/media/(twilio|telnyx|browser)/([A-Za-z0-9_-]{16,64})/?")
-# Answers that are kept for a webhook that is delivered again. Twilio gives up after 15 s.
-REPEAT_S = 60.0
-MAX_REPEATS = 10_000
 
 
 class Reception:
     """Implements TwilioCalls, BrowserCalls and MediaRouter."""
 
-    def __init__(self, plane: CallPlane, agents: AgentStore, signature: TwilioSignature | None) -> None:
+    def __init__(
+        self, plane: CallPlane, agents: AgentStore, signature: TwilioSignature | None, answers: SharedAnswers
+    ) -> None:
         self._plane = plane
         self._agents = agents
         self._signature = signature
-        self._answers: OrderedDict[str, tuple[float, asyncio.Future[Accepted | Refused]]] = OrderedDict()
+        self._answers = answers
 
     # ── Twilio's webhooks ─────────────────────────────────────────────────────────────────────────────────────
 
     async def accept(self, form: Mapping[str, str]) -> Accepted | Refused:
-        loop = asyncio.get_running_loop()
         sid = form.get("CallSid", "")
-        known = self._answers.get(sid)
-        if known is not None and known[0] > loop.time():
-            return await asyncio.shield(known[1])
-        answer: asyncio.Future[Accepted | Refused] = loop.create_future()
-        self._answers[sid] = (loop.time() + REPEAT_S, answer)
-        self._answers.move_to_end(sid)
-        while len(self._answers) > MAX_REPEATS:
-            self._answers.popitem(last=False)
-        result: Accepted | Refused = Refused("failed")
-        try:
-            result = await self._accept(sid, form)
-        finally:
-            answer.set_result(result)
-            if isinstance(result, Refused):
-                # What was refused now may be taken when the carrier asks again.
-                self._answers.pop(sid, None)
-        return result
+        if not sid:
+            return Refused("unknown_number")
+
+        async def make() -> Made:
+            made = await self._accept(sid, form)
+            # What was refused now may be taken when the carrier asks again.
+            return _written(made), isinstance(made, Accepted)
+
+        return _read(await self._answers.once(sid, make))
 
     async def _accept(self, sid: str, form: Mapping[str, str]) -> Accepted | Refused:
         to_number = form.get("To", "")
         version = await self._agents.agent_for_number(to_number)
-        if version is None or not sid:
+        if version is None:
             return Refused("unknown_number")
         reserved = await self._plane.reserve("twilio", sid, caller_number(form.get("From", "")), to_number, version)
         return _accepted(reserved)
@@ -136,3 +127,14 @@ class Reception:
 
 def _accepted(reserved: Reserved | None) -> Accepted | Refused:
     return Refused("busy") if reserved is None else Accepted(reserved.stream_id, reserved.secret)
+
+
+def _written(answer: Accepted | Refused) -> bytes:
+    if isinstance(answer, Refused):
+        return orjson.dumps({"reason": answer.reason})
+    return orjson.dumps({"stream_id": answer.stream_id, "secret": answer.secret})
+
+
+def _read(data: bytes) -> Accepted | Refused:
+    fields = orjson.loads(data)
+    return Refused(fields["reason"]) if "reason" in fields else Accepted(fields["stream_id"], fields["secret"])

@@ -1,0 +1,84 @@
+"""Two processes behind one address: a webhook that comes twice gets one answer, whichever process it reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from bench.load.server_process import PUBLIC_URL, ServerProcess
+from bench.sim.twilio import Account, Exchange
+from server.node.embedded import EmbeddedServers
+from tests.e2e.test_calls import AGENT, NUMBER
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
+
+FALLBACK = "webhook_answer_fallback_total"
+
+
+@pytest.fixture
+def valkey() -> Iterator[EmbeddedServers]:
+    """A Valkey of the test's own, which may be stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))  # short, because of the socket in it
+    folder.chmod(0o711)
+    try:
+        with EmbeddedServers.start(folder, postgres=False, valkey=True) as servers:
+            yield servers
+    finally:
+        shutil.rmtree(folder)
+
+
+async def counted(server: ServerProcess) -> float:
+    lines = (await server.metrics()).splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{FALLBACK} ")))
+
+
+def test_a_repeated_webhook_gets_the_same_answer_from_both(
+    tmp_path: Path, database_url: str, valkey: EmbeddedServers
+) -> None:
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "test.yaml").write_text(AGENT)
+
+    async def main() -> None:
+        account = Account()
+        async with Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange:
+            env = {
+                "PUBLIC_URL": PUBLIC_URL,
+                "TWILIO_ACCOUNT_SID": account.account_sid,
+                "TWILIO_AUTH_TOKEN": account.auth_token,
+                "TWILIO_API_URL": exchange.rest_url,
+                "AGENTS_DIR": str(tmp_path / "agents"),
+                "TALKSPURT_SECRET": "s" * 40,
+                "DATABASE_URL": database_url,
+                "REDIS_URL": valkey.redis_url,
+            }
+
+            async def ask(server: ServerProcess, call: str) -> bytes:
+                exchange.local_url = server.url
+                form = {"CallSid": call, "AccountSid": account.account_sid, "From": "+15552000007", "To": NUMBER}
+                answer = await exchange.post(f"{PUBLIC_URL}/twilio/voice", form)
+                assert answer.status_code == 200 and b"<Stream" in answer.content
+                return answer.content
+
+            async with (
+                ServerProcess(env, data_dir=tmp_path / "a") as a,
+                ServerProcess(env, data_dir=tmp_path / "b") as b,
+            ):
+                assert len({await ask(server, "CA" + "1" * 32) for server in (a, b, a, b)}) == 1
+                both = await asyncio.gather(ask(a, "CA" + "2" * 32), ask(b, "CA" + "2" * 32))
+                assert both[0] == both[1]
+                assert await ask(b, "CA" + "1" * 32) != both[0]
+                assert (await counted(a), await counted(b)) == (0, 0)
+                valkey.stop()
+                # A call that both know from before, and one that comes while Redis is gone.
+                assert await ask(a, "CA" + "1" * 32) == await ask(b, "CA" + "1" * 32)
+                alone = [await ask(a, "CA" + "3" * 32) for _ in range(2)]
+                assert alone[0] == alone[1] != await ask(b, "CA" + "3" * 32)
+                assert (await counted(a), await counted(b)) == (1, 1)
+
+    uvloop.run(main())
