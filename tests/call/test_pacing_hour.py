@@ -1,7 +1,7 @@
 """An hour of pacing in virtual time, on a machine that is always a little late: no drift, and no gap in an utterance.
 
-The carrier at the other end is the bench's own (bench.sim.playout), which reckons in samples and shares nothing with the
-product. Late means up to 15 ms at every wake-up, and 60 ms at one in 500.
+The carrier at the other end is the bench's own (bench.sim.playout), which reckons in samples and shares nothing with
+the product. Late means up to 15 ms at every wake-up, and 60 ms at one in 500.
 """
 
 from __future__ import annotations
