@@ -58,9 +58,7 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
 
 
 def test_production_is_read_whole() -> None:
-    config = Config.from_env(
-        PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/"}
-    )
+    config = Config.from_env(PRODUCTION | {"ALLOWED_ORIGINS": "https://a.example, https://b.example/"})
     assert config.is_production and not config.store.is_embedded and config.host == "0.0.0.0"
     assert config.server.public_url == "https://voice.example.com"
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")
@@ -148,6 +146,25 @@ def test_production_refuses_what_is_missing(missing: tuple[str, ...], variable: 
     with pytest.raises(ConfigError) as refused:
         Config.from_env({name: text for name, text in PRODUCTION.items() if name not in missing})
     assert refused.value.variable == variable
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://voice.example.com", "HTTP://10.0.0.7:8080", "http://localhost@voice.example.com", "http://localhost.x"],
+)
+def test_twilio_is_never_spoken_to_in_the_clear(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config.from_env(PRODUCTION | {"PUBLIC_URL": url})
+    assert refused.value.variable == "PUBLIC_URL" and str(refused.value).startswith("PUBLIC_URL: expected https,")
+    assert "\n" not in str(refused.value) and url not in str(refused.value)
+    # Behind a page of one's own, without a carrier, it is the operator's matter.
+    pages = {name: text for name, text in PRODUCTION.items() if not name.startswith("TWILIO")}
+    assert Config.from_env(pages | {"PUBLIC_URL": url}).server.public_url == url
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:8080", "https://a.example"])
+def test_a_simulator_on_this_machine_needs_no_encryption(url: str) -> None:
+    assert Config.from_env(PRODUCTION | {"PUBLIC_URL": url}).server.public_url == url
 
 
 def test_embedded_production_and_open_address_need_consent() -> None:

@@ -260,6 +260,13 @@ class Config:
             )
         if self.twilio.is_configured and not self.server.public_url:
             raise ConfigError("PUBLIC_URL", "a value, because the carrier's signatures cover it")
+        address = urlsplit(self.server.public_url)
+        if self.twilio.is_configured and address.scheme != "https" and address.hostname not in LOOPBACK:
+            # The value is not shown: it may hold a password.
+            raise ConfigError(
+                "PUBLIC_URL",
+                "https, because Twilio is configured: callers' voices and webhooks never travel in the clear",
+            )
 
     @property
     def is_production(self) -> bool:

@@ -58,7 +58,7 @@ def test_all_is_well(env: dict[str, str], capsys: pytest.CaptureFixture[str]) ->
     [
         ("configuration", {"PORT": "x"}, "PORT: expected a whole number"),
         ("data folder", {"DATA_DIR": "/proc/nothing"}, "/proc"),
-        ("agents", {"AGENTS_DIR": "/tmp"}, "no *.yaml"),
+        ("agents", {"AGENTS_DIR": str(ROOT / "docs")}, "no *.yaml"),
         ("open files", {"MAX_CALLS": "5000"}, "expected 20256 for MAX_CALLS=5000"),
         ("postgres", {"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x"}, "check DATABASE_URL"),
         ("redis", {"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "check REDIS_URL"),
@@ -136,12 +136,16 @@ def test_migrate_on_a_database_of_its_own(env: dict[str, str], monkeypatch: pyte
     assert main(["migrate"]) == 0
 
 
+TWILIO = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": "token", "ALLOW_EMBEDDED": "1"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "changes", "status", "says"),
     [
         ([], {}, 2, "usage: talkspurt"),
         (["dance"], {}, 2, "invalid choice"),
         (["serve"], {"PORT": "x"}, 2, "talkspurt: PORT: expected a whole number, got 'x'"),
+        (["serve"], {**TWILIO, "PUBLIC_URL": "http://voice.example.com"}, 2, "talkspurt: PUBLIC_URL: expected https,"),
         (["migrate"], {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, 1, "talkspurt: no connection"),
     ],
 )
