@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from providers.errors import ProviderError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +18,7 @@ class Check:
         latency_ms: of the probe's request, on a connection that was ready where the adapter keeps them.
         wanted: the model, deployment or voice that calls will use. is_found: whether it exists; None: not known.
         problem: what is wrong and what to do, in one line; empty when nothing is.
+        failure: what the probe failed with; None when the service answered, whatever is wrong with its answer.
     """
 
     provider: str
@@ -23,7 +27,16 @@ class Check:
     wanted: str = ""
     is_found: bool | None = None
     problem: str = ""
+    failure: ProviderError | None = None
 
     @property
     def is_well(self) -> bool:
         return self.is_reached and not self.problem
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A provider that knows how to probe its service."""
+
+    async def check(self) -> Check:
+        """Reach the service and look for the model that calls will use. Never raises."""

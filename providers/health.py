@@ -31,11 +31,19 @@ class ProviderHealth:
     breaker: Breaker = field(default_factory=Breaker)
     retries: Budget = field(default_factory=lambda: Budget(RETRY_SHARE))
     hedges: Budget = field(default_factory=lambda: Budget(HEDGE_SHARE, start=1.0))
+    last_error: str = ""  # kind of the last failure; empty when a request has succeeded since
+    has_worked: bool = False
+    _has_failed_first: bool = False
     _first_ms: deque[float] = field(default_factory=lambda: deque(maxlen=FIRST_SAMPLES))
 
     def may(self) -> bool:
         """Whether a request would be welcome now; nothing is taken."""
         return self.breaker.may(_now_s())
+
+    @property
+    def can_work(self) -> bool:
+        """Whether a call may count on it: it is not left alone, and if it has failed it has also worked."""
+        return self.breaker.state == "closed" and not self._has_failed_first
 
     def claim(self) -> bool:
         """`may`, right before the request: who is let through must `begin` it."""
@@ -53,14 +61,20 @@ class ProviderHealth:
 
     def on_success(self) -> None:
         before = self.breaker.state
+        self.has_worked, self._has_failed_first, self.last_error = True, False, ""
         self.breaker.on_success(_now_s())
         self._tell(before)
 
     def on_failure(self, error: ProviderError) -> None:
-        self.observer.on_failure(self.service, self.provider, failure_kind(error))
+        kind = failure_kind(error)
+        self.observer.on_failure(self.service, self.provider, kind)
         if isinstance(error, ProviderRejected) and error.status in OUR_FAULT:
+            if not self.has_worked and not self.last_error:
+                self.last_error = kind
             self.breaker.on_dropped()
             return
+        self.last_error = kind
+        self._has_failed_first = not self.has_worked
         before = self.breaker.state
         self.breaker.on_failure(_now_s())
         self._tell(before)

@@ -15,15 +15,13 @@ from functools import partial
 import asyncpg
 import httpx
 import uvloop
+from starlette.routing import Route
 
-from providers.errors import ProviderError
 from server import logs
-from server.agent.settings import CHANNELS, AgentSettings
 from server.call.capture import CaptureStore
 from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
-from server.call.recogniser import OPEN_MS, transcriber_config
 from server.call.scoring import SpeechScoring
 from server.call.session import CallFacts, CallServices
 from server.carrier.errors import CarrierError, CarrierRejected
@@ -42,6 +40,7 @@ from server.edge.reception import Reception
 from server.edge.twilio_routes import TwilioRouteSettings, hand_over_twiml, twilio_routes
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
+from server.readiness import Readiness
 from server.store.agents import AgentStore
 from server.store.answer import SharedAnswers
 from server.store.postgres import Postgres, PostgresUnavailable
@@ -49,6 +48,7 @@ from server.store.redis import Redis, RedisUnavailable
 from server.store.shipper import Shipper
 from server.store.spool import Spool
 from server.store.token import StreamTokens
+from server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,6 @@ class _Process:
         self._clips = Clips()
         self._stop = asyncio.Event()
         self._signals = 0
-        self._warming = "warming up"
 
     async def run(self) -> None:
         config, clock = self._config, self._clock
@@ -120,8 +119,11 @@ class _Process:
             self._metrics.calls_active.set_function(lambda: plane.active)
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
-            checks = self._checks(postgres, redis, spool, agents)
-            await self._serve(plane, agents, answers, shipper, checks)
+            upkeep = Upkeep(self._catalogue, self._clips, lambda: agents.agents)
+            readiness = Readiness(self._catalogue, self._clips, lambda: agents.agents)
+            checks = self._checks(postgres, redis, spool, agents, upkeep, readiness)
+            routes = health_routes(checks, lambda: plane.is_draining, self._metrics, readiness.degraded)
+            await self._serve(plane, agents, answers, shipper, upkeep, routes)
 
     def _plane(
         self,
@@ -164,13 +166,13 @@ class _Process:
         agents: AgentStore,
         answers: SharedAnswers,
         shipper: Shipper,
-        checks: dict[str, Check],
+        upkeep: Upkeep,
+        routes: list[Route],
     ) -> None:
         config = self._config
         base_url = self._public_url
         signature = TwilioSignature(base_url, config.twilio.auth_tokens) if config.twilio.is_configured else None
         reception = Reception(plane, agents, signature, answers)
-        routes = health_routes(checks, lambda: plane.is_draining, self._metrics)
         routes += browser_routes(
             reception,
             BrowserRouteSettings(
@@ -192,7 +194,7 @@ class _Process:
             jobs = [
                 group.create_task(shipper.run(), name="shipper"),
                 group.create_task(agents.run(), name="agents"),
-                group.create_task(self._warm_up(agents), name="warm up"),
+                group.create_task(upkeep.run(), name="upkeep"),
             ]
             await adapter.start()
             port = await door.serve(config.host, config.server.port)
@@ -235,33 +237,21 @@ class _Process:
         except TimeoutError:
             log.warning("%d calls are ended", plane.active, extra={"event": "drain_deadline"})
 
-    async def _warm_up(self, agents: AgentStore) -> None:
-        """Load models and render every fixed text, so that the first call is as quick as the second."""
-        for agent in agents.agents:
-            for settings in _variants(agent.settings):
-                providers = self._catalogue.for_call(settings)
-                for failed in await self._clips.prepare(providers.synthesizer, settings, self._catalogue.understudy):
-                    log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": agent.slug})
-                for ear in providers.ears:
-                    config = transcriber_config(settings, ear.provider.audio_formats[0], "", providers.phrases)
-                    try:
-                        async with asyncio.timeout(OPEN_MS / 1000):
-                            stream = await ear.provider.open(config)
-                        await stream.aclose()
-                    except (ProviderError, TimeoutError) as error:
-                        text = "agent %s cannot hear by %s: %s"
-                        extra = {"event": "provider_failed"}
-                        log.error(text, agent.slug, ear.provider.name, error, extra=extra)
-        self._warming = ""
-        log.info("ready", extra={"event": "ready", "agents": len(agents.agents)})
-
     def _rest(self, http: httpx.AsyncClient) -> TwilioRest | None:
         twilio = self._config.twilio
         if not twilio.is_configured:
             return None
         return TwilioRest(twilio.account_sid, twilio.auth_token, twilio.api_url, http)
 
-    def _checks(self, postgres: Postgres, redis: Redis, spool: Spool, agents: AgentStore) -> dict[str, Check]:
+    def _checks(
+        self,
+        postgres: Postgres,
+        redis: Redis,
+        spool: Spool,
+        agents: AgentStore,
+        upkeep: Upkeep,
+        readiness: Readiness,
+    ) -> dict[str, Check]:
         async def check_postgres() -> str | None:
             try:
                 await postgres.check()
@@ -281,9 +271,20 @@ class _Process:
             return None if spool.is_accepting else "facts cannot be kept"
 
         async def check_agents() -> str | None:
-            return self._warming or (None if agents.agents else "no agent is configured")
+            if not upkeep.is_warm:
+                return "warming up"
+            return None if agents.agents else "no agent is configured"
 
-        return {"postgres": check_postgres, "redis": check_redis, "spool": check_spool, "agents": check_agents}
+        async def check_providers() -> str | None:
+            return readiness.problem() if upkeep.is_warm else None
+
+        return {
+            "postgres": check_postgres,
+            "redis": check_redis,
+            "spool": check_spool,
+            "agents": check_agents,
+            "providers": check_providers,
+        }
 
 
 async def _hang_up(rest: TwilioRest | None, facts: CallFacts) -> None:
@@ -299,16 +300,6 @@ async def _hand_over(rest: TwilioRest | None, public_url: str, facts: CallFacts,
     if facts.carrier != "twilio" or rest is None:
         raise CarrierRejected(f"{facts.carrier}: calls are not put through")
     return await rest.redirect(facts.carrier_call_id, hand_over_twiml(public_url, number))
-
-
-def _variants(settings: AgentSettings) -> list[AgentSettings]:
-    """The settings as each channel has them; equal ones once."""
-    variants: list[AgentSettings] = []
-    for channel in CHANNELS:
-        one = settings.for_channel(channel)
-        if one not in variants:
-            variants.append(one)
-    return variants
 
 
 async def _apply_schema(postgres: Postgres) -> None:

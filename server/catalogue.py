@@ -80,6 +80,23 @@ class _Shelf(Generic[_P]):
         return self.made[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Who may hear, think and speak for an agent, the preferred one of each first."""
+
+    ears: tuple[Ear, ...]
+    models: tuple[ModelCandidate, ...]
+    voices: tuple[SpeechCandidate, ...]
+
+    @property
+    def healths(self) -> Mapping[Service, tuple[ProviderHealth, ...]]:
+        return {
+            "stt": tuple(one.health for one in self.ears),
+            "llm": tuple(one.health for one in self.models),
+            "tts": tuple(one.health for one in self.voices),
+        }
+
+
 class Catalogue:
     """Belongs to one event loop. `observer` hears of every attempt, failure and use."""
 
@@ -101,6 +118,18 @@ class Catalogue:
         Raises:
             ConfigError: the agent names what this process does not have; says which setting and what would help.
         """
+        found = self.candidates(settings)
+        is_scripted = found.models[0].provider.name == DIALOGUE
+        return CallProviders(
+            ears=found.ears,
+            model=FallbackModel(found.models),
+            synthesizer=FallbackSynthesizer(found.voices),
+            # What callers of a scripted agent say is in its script; other models answer to anything.
+            phrases=self._expected.phrases(settings.script, settings.language) if is_scripted else (),
+        )
+
+    def candidates(self, settings: AgentSettings) -> Candidates:
+        """Everybody who may serve this agent. Raises ConfigError as `for_call`."""
         config = self._config
         ears = []
         for name, setting in _named("stt", config.stt, settings.stt):
@@ -113,14 +142,11 @@ class Catalogue:
         for text, setting in _named("tts", config.tts, settings.tts):
             name, _, voice = text.partition("/")
             voices.append(SpeechCandidate(*self._voices.get(name, setting), voice))
-        is_scripted = models[0].provider.name == DIALOGUE
-        return CallProviders(
-            ears=tuple(ears),
-            model=FallbackModel(models),
-            synthesizer=FallbackSynthesizer(voices),
-            # What callers of a scripted agent say is in its script; other models answer to anything.
-            phrases=self._expected.phrases(settings.script, settings.language) if is_scripted else (),
-        )
+        return Candidates(tuple(ears), tuple(models), tuple(voices))
+
+    def healths(self) -> list[ProviderHealth]:
+        """Of every provider that an agent has asked for."""
+        return [health for shelf in (self._ears, self._models, self._voices) for _, health in shelf.made.values()]
 
     def check(self, slug: str, settings: AgentSettings) -> None:
         """Whether this agent can be given its providers on every channel.

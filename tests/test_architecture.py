@@ -46,6 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.app": {"audio_native", "providers", "server"},
     "server.catalogue": {"providers", "server"},
     "server.live_check": {"providers", "server"},
+    "server.readiness": {"providers", "server"},
+    "server.upkeep": {"providers", "server"},
     "server.__main__": {"server"},
     "bench": set(),
     "bench.micro": {"audio_native", "server.wire.grammar"},

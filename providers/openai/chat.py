@@ -103,7 +103,7 @@ class ChatCore:
             except ProviderError as error:
                 return failed_check(self.name, self._model, error)
             latency_ms = (asyncio.get_running_loop().time() - began_s) * 1000
-            check = replace(check, is_reached=True, is_found=True, problem="", latency_ms=latency_ms)
+            check = replace(check, is_reached=True, is_found=True, problem="", failure=None, latency_ms=latency_ms)
         return check
 
     async def aclose(self) -> None:

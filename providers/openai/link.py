@@ -167,8 +167,9 @@ def failed_check(name: str, wanted: str, error: ProviderError) -> Check:
     is_reached = isinstance(error, ProviderRejected) and error.status not in (401, 403)
     missing = isinstance(error, ProviderRejected) and error.status == 404
     return Check(
-        provider=name, is_reached=is_reached, wanted=wanted, is_found=False if missing else None, problem=str(error)
-    )
+        provider=name, is_reached=is_reached, wanted=wanted, is_found=False if missing else None,
+        problem=str(error), failure=error,
+    )  # fmt: skip
 
 
 def _names(listed: Any) -> set[str]:

@@ -87,6 +87,10 @@ class Clips:
             _, gone = self._clips.popitem(last=False)
             self._bytes -= len(gone)
 
+    def covers(self, synthesizer: Synthesizer, settings: AgentSettings) -> bool:
+        """Whether every fixed text of this agent is in memory, in whoever's voice."""
+        return all((synthesizer.name, speech_request(settings, one)) in self._clips for one in fixed_texts(settings))
+
     async def prepare(
         self, synthesizer: Synthesizer, settings: AgentSettings, understudy: Synthesizer | None = None
     ) -> list[str]:

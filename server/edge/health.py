@@ -24,15 +24,22 @@ CHECK_MS = 500
 
 Check = Callable[[], Awaitable[str | None]]
 """None: fine. Text: what is missing, in words that anybody may read."""
+Degraded = Callable[[], Mapping[str, Mapping[str, str]]]
+"""What does not work but is not needed to be ready: name -> what is known of it, in words that anybody may read."""
 
 
 def health_routes(
-    checks: Mapping[str, Check], is_draining: Callable[[], bool], metrics: Metrics, metrics_key: str | None = None
+    checks: Mapping[str, Check],
+    is_draining: Callable[[], bool],
+    metrics: Metrics,
+    degraded: Degraded = dict,
+    metrics_key: str | None = None,
 ) -> list[Route]:
     """Routes for `build_app`.
 
     Args:
         checks: name -> check; all run at once for each /readyz.
+        degraded: asked for each /readyz; must not wait. What it lists makes the status "degraded", which is still 200.
         metrics_key: when set, /metrics wants `Authorization: Bearer <key>`.
     """
 
@@ -43,10 +50,13 @@ def health_routes(
         draining = is_draining()
         problems = dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
         is_ready = not draining and not any(problems.values())
+        failing = degraded()
+        well = "degraded" if failing else "ready"
         body = {
-            "status": "ready" if is_ready else "draining" if draining else "not ready",
+            "status": well if is_ready else "draining" if draining else "not ready",
             "checks": {name: {"status": "ok"} if text is None else {"status": "failed", "detail": text}
                        for name, text in problems.items()},
+            "degraded": failing,
         }  # fmt: skip
         return JSONResponse(body, status_code=200 if is_ready else 503)
 

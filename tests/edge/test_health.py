@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.edge.app import build_app, is_media_path
 from server.edge.front_door import FrontDoor
-from server.edge.health import CHECK_MS, Check, health_routes
+from server.edge.health import CHECK_MS, Check, Degraded, health_routes
 from server.edge.http_adapter import HttpAdapter
 from server.edge.limits import EdgeLimits
 from server.metrics import STAGES, Metrics
@@ -23,9 +23,14 @@ from tests.support.edge_server import EchoRouter
 
 @asynccontextmanager
 async def probe(
-    checks: dict[str, Check], draining: list[bool], metrics: Metrics, key: str | None = None
+    checks: dict[str, Check],
+    draining: list[bool],
+    metrics: Metrics,
+    degraded: Degraded = dict,
+    key: str | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    http = HttpAdapter(build_app(health_routes(checks, lambda: draining[0], metrics, key)), EdgeLimits(), metrics)
+    routes = health_routes(checks, lambda: draining[0], metrics, degraded, key)
+    http = HttpAdapter(build_app(routes), EdgeLimits(), metrics)
     await http.start()
     door = FrontDoor(EchoRouter(), http)
     port = await door.serve("127.0.0.1", 0)
@@ -51,10 +56,17 @@ def test_readiness_follows_checks_and_drain() -> None:
 
     async def main() -> None:
         draining = [False]
-        async with probe({"postgres": postgres, "redis": redis}, draining, Metrics()) as client:
+        failing: dict[str, dict[str, str]] = {}
+        checks = {"postgres": postgres, "redis": redis}
+        async with probe(checks, draining, Metrics(), lambda: failing) as client:
             assert (await client.get("/livez")).text == "ok\n"
             response = await client.get("/readyz")
             assert (response.status_code, response.json()["status"]) == (200, "ready")
+
+            failing["stt/azure"] = {"state": "open", "last_error": "unavailable"}
+            response = await client.get("/readyz")
+            assert (response.status_code, response.json()["status"]) == (200, "degraded")
+            assert response.json()["degraded"] == failing
 
             state["postgres"] = "no connection"
             response = await client.get("/readyz")
@@ -62,6 +74,7 @@ def test_readiness_follows_checks_and_drain() -> None:
             assert response.json() == {
                 "status": "not ready",
                 "checks": {"postgres": {"status": "failed", "detail": "no connection"}, "redis": {"status": "ok"}},
+                "degraded": failing,
             }
 
             state["postgres"] = None
