@@ -110,7 +110,13 @@ class _Process:
             agents = AgentStore(postgres, snapshot, key, clock, self._catalogue.check)
             await agents.start(config.store.agents_dir)
             http = await stack.enter_async_context(httpx.AsyncClient())
-            tokens = StreamTokens(redis, key, clock, ttl_s=config.limits.stream_token_ttl_s)
+            tokens = StreamTokens(
+                redis,
+                key,
+                clock,
+                on_fallback=self._metrics.stream_token_fallback.inc,
+                ttl_s=config.limits.stream_token_ttl_s,
+            )
             answers = SharedAnswers(redis, key, clock, on_fallback=self._metrics.webhook_answer_fallback.inc)
             captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)
             captures.start()

@@ -243,9 +243,7 @@ class CallPlane:
                 place.ahead = open_ahead(providers, settings, fmt, facts.from_number)
                 self._group.create_task(place.ahead.open(), name=f"{facts.call_id} opens ahead")
         claim = {name: getattr(facts, name) for name in CallFacts.__slots__}
-        before = self._tokens.fallback_issued
         secret = await self._tokens.issue(stream_id, claim)
-        self._services.metrics.stream_token_fallback.inc(self._tokens.fallback_issued - before)
         return Reserved(stream_id, secret, facts.call_id)
 
     async def admit(self, carrier: str, stream_id: str) -> Callable[[Socket], StreamEntry] | None:

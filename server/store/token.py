@@ -16,7 +16,7 @@ import hmac
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class StreamTokens:
         "_clock",
         "_key",
         "_local",
+        "_on_fallback",
         "_redis",
         "_ttl_s",
         "evicted",
@@ -64,12 +65,20 @@ class StreamTokens:
     )
 
     def __init__(
-        self, redis: Redis | None, key: bytes, clock: Clock, *, ttl_s: int = TTL_S, capacity: int = CAPACITY
+        self,
+        redis: Redis | None,
+        key: bytes,
+        clock: Clock,
+        *,
+        on_fallback: Callable[[], None] = lambda: None,
+        ttl_s: int = TTL_S,
+        capacity: int = CAPACITY,
     ) -> None:
         """`key` is the deployment's secret; a key of its own is derived from it. Without `redis`: one process."""
         self._redis = redis
         self._key = hmac.digest(key, b"talkspurt stream token", "sha256")
         self._clock = clock
+        self._on_fallback = on_fallback
         self._ttl_s = ttl_s
         self._capacity = capacity
         # In order of expiry, because every token lives equally long.
@@ -88,6 +97,7 @@ class StreamTokens:
         self._remember(stream_id, record, is_shared)
         if not is_shared:
             self.fallback_issued += 1
+            self._on_fallback()
             if self.fallback_issued == 1:
                 log.warning("stream tokens are known to this process only: Redis is not available")
         return f"{_text(claim)}.{_text(self._sign(stream_id, claim))}"

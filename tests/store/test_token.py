@@ -139,6 +139,23 @@ def test_redis_away_from_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixt
     asyncio.run(run())
 
 
+def test_tokens_issued_at_the_same_time_without_redis_are_counted_once_each(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock, counted = ManualClock(), 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        redis = Redis.open(f"unix://{tmp_path}/none.sock", clock)
+        tokens = StreamTokens(redis, KEY, clock, on_fallback=count)
+        await asyncio.gather(*(tokens.issue(f"s{n}", FACTS) for n in range(8)))
+        assert (tokens.fallback_issued, counted) == (8, 8)
+        await redis.close()
+
+    asyncio.run(run())
+
+
 def test_redis_dies_between_webhook_and_stream(redis_url: str, embedded: EmbeddedServers) -> None:
     async def run() -> None:
         clock = ManualClock()
