@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.demo.ear import SLACK_MS, wrong
 from bench.demo.score import WordErrors, has_keyword, word_errors
 from bench.demo.script import PlannedCall
 from bench.demo.talk import Segment, Talk
@@ -13,8 +14,6 @@ from bench.sim.twilio import Call
 MAX_REPLY_MS = 5000
 MAX_CLEAR_MS = 1000
 """A barge-in that takes longer is no barge-in; the targets are the bench's business, this is the demo's."""
-SLACK_MS = 700
-"""The server's media clock begins with the first frame that it received, the caller's when the socket opened."""
 
 
 @dataclass(slots=True)
@@ -74,11 +73,14 @@ def _judge_turn(record: TurnRecord, since: float, until: float, talk: Talk) -> T
         verdict.problems.append(f"the answer was heard after {record.reply_heard_ms - said_to:.0f} ms")
     if not has_keyword(answer, record.say.expect):
         verdict.problems.append(f"expected {_either(record.say)} in the answer {answer!r}; understood {understood!r}")
+    missing = wrong(answer, record.say.holds)
+    if missing:
+        verdict.problems.append(f"wrong {', '.join(missing)} in the answer {answer!r}; understood {understood!r}")
     if not understood:
         verdict.problems.append("nothing was understood")
     if record.say.when is When.BARGE_IN and (record.time_to_clear_ms is None or record.time_to_clear_ms > MAX_CLEAR_MS):
         verdict.problems.append(f"the agent was not stopped in time ({record.time_to_clear_ms} ms)")
-    verdict.is_right = record.reply_heard_ms is not None and has_keyword(answer, record.say.expect)
+    verdict.is_right = record.reply_heard_ms is not None and has_keyword(answer, record.say.expect) and not missing
     return verdict
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from bench.demo import cloud
+from bench.demo.ear import Ear
 from bench.demo.flite import find_flite
 from bench.demo.judge import CallVerdict, judge_call
 from bench.demo.recording import find_source
@@ -58,7 +59,9 @@ class Demo:
             print(f"   voice: {source}")
         stays = planned.ends_by == "agent"
         max_ms = MAX_CALL_MS if planned.turns else MAX_SILENT_CALL_MS
-        caller = ScriptedCaller(planned.turns, stay=stays, max_ms=max_ms)
+        # Callers of the demo keep to their script; those who were given something to say again listen.
+        ear = Ear(planned.wishes, planned.again, lambda: self._reader.talk) if planned.again else None
+        caller = ScriptedCaller(planned.turns, stay=stays, max_ms=max_ms, react=ear)
         self._reader.begin()
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(self._follow())

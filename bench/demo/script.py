@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.demo.ear import Wish
 from bench.demo.flite import VOICES, Flite
 from bench.demo.recording import Source
 from bench.sim.caller import Say, When
@@ -32,6 +34,8 @@ class PlannedCall:
     ends_by: str = "caller"
     expect_heard: tuple[str, ...] = ()
     sources: tuple[str, ...] = field(default=())
+    wishes: Mapping[str, Wish] = field(default_factory=dict)
+    again: Mapping[Say, Say] = field(default_factory=dict)
 
 
 def load_calls(source: Source) -> list[PlannedCall]:
@@ -62,7 +66,17 @@ def load_heldout(flite: Flite | None = None, path: Path = HELDOUT) -> list[Plann
     for one in yaml.safe_load(path.read_text())["calls"]:
         turns = tuple(_synthesised(turn, one, flite) for turn in one["turns"])
         said_by = turns[0].clip.source if turns and turns[0].clip else "nobody"
-        calls.append(_call({"title": f"held out: {one['name']} ({said_by})", "ends_by": "either", **one}, turns))
+        call = _call({"title": f"held out: {one['name']} ({said_by})", "ends_by": "either", **one}, turns)
+        wishes = {
+            name: Wish(ways=tuple(ways), correction=_synthesised({"say": one["corrections"][name]}, one, flite))
+            for name, ways in one.get("wants", {}).items()
+        }
+        again = {
+            said: _synthesised({**turn, "say": turn["again"]}, one, flite)
+            for turn, said in zip(one["turns"], turns, strict=True)
+            if "again" in turn
+        }
+        calls.append(replace(call, wishes=wishes, again=again))
     return calls
 
 
@@ -82,19 +96,19 @@ def _synthesised(turn: dict[str, Any], call: dict[str, Any], flite: Flite | None
     if voice not in (PICO, *VOICES):
         raise ValueError(f"{call['name']}: voice: expected one of {', '.join((PICO, *VOICES))}; got {voice!r}")
     if voice != PICO and flite is not None:
-        return _say(turn, flite.clip(turn["say"], voice))
+        return _say(turn, flite.clip(turn["say"], voice), call)
     pitch_percent = call.get("pitch_percent", 100)
     clip = pico_clip(
         turn["say"], language=CALLER_LANGUAGE, pitch_percent=pitch_percent, rate_percent=CALLER_RATE_PERCENT
     )
-    return _say(turn, clip)
+    return _say(turn, clip, call)
 
 
 def _recorded(turn: dict[str, Any], source: Source) -> Say:
-    return _say(turn, source.clip(turn["recording"], turn["text"], turn.get("end_ms")))
+    return _say(turn, source.clip(turn["recording"], turn["text"], turn.get("end_ms")), {})
 
 
-def _say(turn: dict[str, Any], clip: Clip) -> Say:
+def _say(turn: dict[str, Any], clip: Clip, call: dict[str, Any]) -> Say:
     after_ms = turn.get("barge_in_after_ms")
     return Say(
         clip=clip,
@@ -102,4 +116,5 @@ def _say(turn: dict[str, Any], clip: Clip) -> Say:
         after_ms=after_ms or 0,
         cut_ms=turn.get("cut_ms"),
         expect=tuple(turn.get("expect", ())),
+        holds=tuple((name, tuple(call["wants"][name])) for name in turn.get("holds", ())),
     )

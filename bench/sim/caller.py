@@ -9,7 +9,7 @@ heard; a caller who gets no answer goes on after `patience_ms`. Each turn notes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,8 +31,8 @@ class Say:
     """Say a clip. `think_ms`: pause after the agent; `after_ms`: the agent's speech before a barge-in.
 
     `cut_ms`: hang up in mid-sentence, so long into the clip. `key`: press a key instead of speaking. `keys`: (ms into
-    the clip, key), pressed while speaking. `expect`: words of which one must be in the answer; the caller does not use
-    them, who judges the call does.
+    the clip, key), pressed while speaking. `expect`: words of which one must be in the answer; `holds`: values that it
+    must have, (name, ways to write it). The caller does not use these two, who judges the call does.
     """
 
     clip: Clip | None = None
@@ -43,6 +43,7 @@ class Say:
     key: str = ""
     keys: tuple[tuple[int, str], ...] = ()
     expect: tuple[str, ...] = ()
+    holds: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class ScriptedCaller:
     Args:
         quiet_ms: silence after which the agent has finished; longer than its pauses between sentences.
         patience_ms: the longest wait for an answer or a greeting before the caller goes on.
+        react: what is said instead of the next turn once a turn was answered, or None to go on.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class ScriptedCaller:
         patience_ms: int = 8000,
         stay: bool = False,
         max_ms: int = 180_000,
+        react: Callable[[Sequence[TurnRecord]], Say | None] | None = None,
     ) -> None:
         self.records: list[TurnRecord] = []
         self.agent_speech_ms = 0
@@ -85,6 +88,8 @@ class ScriptedCaller:
         self.cut_off = False
         self._turns = list(turns)
         self._next = 0
+        self._react = react
+        self._considered = 0  # turns whose answer was thought about
         self._quiet_frames = quiet_ms // FRAME_MS
         self._patience_frames = patience_ms // FRAME_MS
         self._stay = stay
@@ -115,9 +120,14 @@ class ScriptedCaller:
         self._waited += 1
         if self._next < len(self._turns):
             if self._is_due(self._turns[self._next]):
+                self._consider()
                 return self._begin(now_ns)
-        elif not self._stay and self._has_answer():
-            return None
+        elif self._has_answer():
+            self._consider()
+            if self._next < len(self._turns):
+                return self._begin(now_ns)
+            if not self._stay:
+                return None
         return SILENCE_B64
 
     def on_media(self, pcmu: bytes, now_ns: int) -> None:
@@ -164,6 +174,14 @@ class ScriptedCaller:
         if self._agent_frames == 0:
             return self._waited >= self._patience_frames
         return self._quiet >= self._quiet_frames and self._quiet * FRAME_MS >= turn.think_ms
+
+    def _consider(self) -> None:
+        """The last turn was answered: something may have to be said about that first."""
+        if self._react is not None and self.records and self._considered < len(self.records):
+            self._considered = len(self.records)
+            reaction = self._react(self.records)
+            if reaction is not None:
+                self._turns.insert(self._next, reaction)
 
     def _begin(self, now_ns: int) -> str | None:
         turn = self._turns[self._next]

@@ -45,7 +45,8 @@ class State:
     """All that is known after some turns.
 
     `pending` is what was asked last: slot, confirm, change, mean or else. `deferred` are slots that were asked in vain:
-    the others come first.
+    the others come first. `guessed` is the intent of the last answer that was only likely to be the right one,
+    `answered` that of the last answer.
     """
 
     form: str = ""
@@ -56,6 +57,8 @@ class State:
     options: tuple[str, ...] = ()
     is_heard: bool = True
     misses: int = 0
+    guessed: str = ""
+    answered: str = ""
     uses: dict[str, int] = field(default_factory=dict)
     deferred: list[str] = field(default_factory=list)
     last: tuple[str, str] = ("", "")
@@ -135,6 +138,9 @@ class _Turn:
             self._ask("else", self.state.last[1])
         elif self.words in (*self.script.lexicon.yes, *self.script.lexicon.no):
             self._ask("else", self._phrase("help"))
+        elif (same := self._same_of_another_value()) is not None:
+            self._run(same)
+            self._follow_up([same])
         elif wanted:
             for intent in wanted:
                 self._run(intent)
@@ -187,6 +193,25 @@ class _Turn:
         forms = [intent for intent in self.script.intents.values() if given & set(intent.slots)]
         return max(forms, key=lambda intent: len(given & set(intent.slots)), default=None)
 
+    def _same_of_another_value(self) -> Intent | None:
+        """What was answered last, asked once more with another value: "and on Saturdays?"."""
+        last = self.script.intents.get(self.state.answered)
+        lead = max((one for one in self.script.lexicon.and_what_of if self.words.startswith(one)), key=len, default="")
+        if last is None or not (lead or self._is_question()):
+            return None
+        words = self.words.split()
+        words[: lead.count(" ")] = ["_"] * lead.count(" ")
+        kinds = set()
+        for slot in self.script.slots.values():
+            found = find(slot, self.text, self.script.lexicon, strict=True) if slot.type in BEGINNING else None
+            if found is not None:
+                kinds.add(slot.name)
+                words[found.start : found.end] = ["_"] * (found.end - found.start)
+        if any(word != "_" and word not in self.script.lexicon.stop_words for word in words):
+            return None
+        takes = {name for name in kinds if any(f"{{{name}}}" in one for one in last.examples)}
+        return last if takes else None
+
     def _unsure(self, pending: str) -> None:
         ranked = self.script.matcher.scores(self.text)
         near = [name for name, score in ranked[:2] if score >= POSSIBLE and self.script.intents[name].label]
@@ -195,13 +220,15 @@ class _Turn:
         if not near or self.misses:
             self.lost(pending)
             return
-        self.state.misses = self.misses + 1
-        # An answer costs the caller less than a question about the question.
+        # An answer costs the caller less than a question about the question; the same once more would not help.
         likeliest = self.script.intents[near[0]]
-        if ranked[0][1] >= LIKELY and not likeliest.slots and likeliest.tool is None:
+        is_harmless = not likeliest.slots and likeliest.tool is None and likeliest.name != self.state.guessed
+        if ranked[0][1] >= LIKELY and is_harmless:
+            self.state.guessed = likeliest.name
             self._run(likeliest)
             self._follow_up([likeliest])
             return
+        self.state.misses = self.misses + 1
         options = f" {self._phrase('or')} ".join(self.script.intents[name].label for name in near)
         self.state.options = tuple(near)
         self._ask("mean", fill(self._phrase("did_you_mean"), {"options": options}))
@@ -240,10 +267,12 @@ class _Turn:
             self._answer_aside(side, form, pending)
             return
         changed = self._fill(form, asked, lenient=answer != "yes" or len(self.words.split()) > 2)
+        if not changed and not self.reply.question and pending in ("confirm", "change") and answer != "yes":
+            changed = self._correct(form)
         self.changed = changed and asked is not None and asked.name not in state.values
         if pending == "confirm":
             self._confirmed(form, answer, changed)
-        elif changed or self.reply.question or (pending == "change" and answer == "no"):
+        elif changed or self.reply.question or (pending == "change" and answer):
             self._advance(form)
         elif pending == "change":
             self._miss(form, lambda: self._ask("change", self._phrase("change")))
@@ -334,6 +363,23 @@ class _Turn:
                 changed |= self._take(asked, found.value)
         return changed
 
+    def _correct(self, form: Intent) -> bool:
+        """After a read-back a bare value is the right one: "no, Helen Parker"."""
+        lexicon = self.script.lexicon
+        words = self.words.split()
+        head = max((said.count(" ") + 1 for said in lexicon.no if f"{self.words} ".startswith(f"{said} ")), default=0)
+        rest = " ".join(self.text.split()[head:])
+        if not rest or len(words) - head > MAX_NAMED_WORDS:
+            return False
+        slots = (self.script.slots[name] for name in form.slots)
+        for slot in sorted(slots, key=lambda one: _ORDER[one.type]):
+            if slot.type == "text" or (slot.type == "name" and not rest[:1].isupper() and not is_led(rest, lexicon)):
+                continue
+            found = find(slot, rest, lexicon, strict=False)
+            if found is not None:
+                return self._take(slot, found.value)
+        return False
+
     def _strictly(self, form: Intent) -> bool:
         lexicon, slots = self.script.lexicon, self.script.slots
         return any(find(slots[name], self.text, lexicon, strict=True) is not None for name in form.slots)
@@ -394,6 +440,7 @@ class _Turn:
     # ── saying ──
 
     def _run(self, intent: Intent) -> None:
+        self.state.answered = intent.name if intent.answer and not intent.slots else ""
         if intent.answer:
             self.reply.parts.append(fill(self._variant(intent.name, intent.answer), self._known()))
         if intent.slots:

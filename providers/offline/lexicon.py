@@ -14,7 +14,8 @@ class Lexicon:
     """One language; compared by identity, so that caches may key on it.
 
     `numbers` are the parts of spoken numbers; `hundred` multiplies what stands before it.
-    `ordinary` are frequent words beside the stop words: never a rarer one misheard.
+    `ordinary` are frequent words beside the stop words: never a rarer one misheard. `and_what_of` begins a question
+    that is the last one with another value. `next_week` beside a weekday makes it the one of the week to come.
     """
 
     stop_words: frozenset[str]
@@ -36,6 +37,8 @@ class Lexicon:
     leave: tuple[str, ...]
     first: tuple[str, ...]
     second: tuple[str, ...]
+    and_what_of: tuple[str, ...]
+    next_week: tuple[str, ...]
     name_before: tuple[str, ...]
     name_trail: tuple[str, ...]
     name_after: tuple[str, ...]
@@ -132,6 +135,8 @@ ENGLISH = Lexicon(
     ),
     first=("first", "former"),
     second=("second", "latter", "last"),
+    and_what_of=("and ", "what about ", "and what about ", "how about ", "and how about "),
+    next_week=("next week", "week after"),
     name_before=("my name is", "my name", "name is", "the name is", "this is", "i am", "it is", "call me",
                  "i am called", "called", "under the name",
                  "under the name of", "under", "in the name of", "for"),
@@ -220,6 +225,8 @@ SPANISH = Lexicon(
            "he cambiado de idea", "mejor no"),
     first=("primero", "primera", "lo primero"),
     second=("segundo", "segunda", "lo segundo"),
+    and_what_of=("y ", "que tal ", "y que tal ", "que hay de ", "y que hay de "),
+    next_week=("semana que viene", "proxima semana", "semana proxima"),
     name_before=("a nombre de", "me llamo", "mi nombre es", "nombre de", "el nombre es", "soy", "habla", "de"
     " parte de", "es"),
     name_trail=("es mi nombre", "es el nombre"),

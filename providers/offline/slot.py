@@ -26,6 +26,7 @@ from providers.offline.words import (
 
 MAX_NAME_WORDS = 4
 CHOICE_SIMILARITY = 0.65
+CHOICE_MARGIN = 0.1  # a second choice that sounds as near leaves it open: "a ceiling" is a filling or a cleaning
 STRICT_SIMILARITY = 0.75  # less is enough for what was asked for
 DAY_SIMILARITY, MIN_MISHEARD_CHARS = 0.8, 5
 REMEMBERED = 4096
@@ -166,7 +167,10 @@ def _digits(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool) -> 
 
 def _date(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
     text = " ".join(words)
+    is_to_come = any(said in text for said in lexicon.next_week) and any(word in lexicon.weekdays for word in words)
     for said, value in lexicon.relative_days.items():
+        if is_to_come and said in lexicon.next_week:
+            continue  # "Thursday of next week"
         # "por la mañana" is a time of day, "mañana" alone is a day.
         match = re.search(rf"(?<!por la )(?<!de la )(?<!en la )\b{said}\b", text)
         if match is not None:
@@ -180,9 +184,10 @@ def _date(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
             near, _ = _WEEKDAYS[lexicon].nearest(word)
             day = lexicon.weekdays.get(near)
         if day is not None:
-            is_next = lexicon is ENGLISH and at and words[at - 1] == "next"
+            is_led = lexicon is ENGLISH and at > 0 and words[at - 1] == "next"
+            is_next = lexicon is ENGLISH and (is_led or is_to_come)
             value = f"next {day}" if is_next else day if lexicon is ENGLISH else f"el {day}"
-            return Found(value, at - bool(is_next), at + 1)
+            return Found(value, at - is_led, at + 1)
     found = _month_day(words, lexicon)
     return found if found is not None or strict else _sounds_like_a_day(words, lexicon)
 
@@ -258,8 +263,19 @@ def _time(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
     for at in range(len(words)):
         found = read(words, at, lexicon, strict)
         if found is not None:
-            return found
+            return _with_its_hour(found, words, lexicon) if lexicon is ENGLISH else found
     return None
+
+
+def _with_its_hour(found: Found, words: list[str], lexicon: Lexicon) -> Found:
+    """ "Eleven would pull up in the morning": beside a part of the day a bare number is the hour."""
+    if not found.value.startswith("in the "):
+        return found
+    for at in range(found.start):
+        hour = _read_english_time(words, at, lexicon, False)
+        if hour is not None and words[at] != "one" and hour.end <= found.start:
+            return Found(hour.value, at, found.end)
+    return found
 
 
 def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool) -> Found | None:
@@ -387,8 +403,13 @@ def _capital_after(text: str, lead: str) -> bool:
 
 def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
     written = {plain(word, lexicon): word.strip(" .,!?;:¿¡\"") for word in text.split()}
+    closed = {plain(word, lexicon) for word in text.split() if word[-1] in ",.;!?"}
     chosen: list[str] = []
+    is_closed = False
     for word in after:
+        if len(chosen) > 1 and is_closed:
+            break  # a comma after two names: what follows is something else
+        is_closed = written.get(word, "")[:1].isupper() and word in closed
         if word in lexicon.name_after or (chosen and word in lexicon.name_noise) or not word[0].isalpha():
             break
         if word not in lexicon.name_noise and (not strict or written.get(word, "")[:1].isupper() or not chosen):
@@ -423,7 +444,7 @@ def _choice(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool) -> 
 
 def _sounds_like_a_choice(slot: Slot, words: list[str], lexicon: Lexicon) -> tuple[float, Found] | None:
     """A choice was asked for, and something like one was heard: "a silly". It is read back before it counts."""
-    best: tuple[float, Found] | None = None
+    best: dict[str, tuple[float, Found]] = {}
     ordinary = ordinary_stems(lexicon)
     phrases = [(value, phrase) for value, spoken in slot.choices.items() for phrase in spoken if " " not in phrase]
     for at, word in enumerate(words):
@@ -431,9 +452,12 @@ def _sounds_like_a_choice(slot: Slot, words: list[str], lexicon: Lexicon) -> tup
             continue
         for value, phrase in phrases:
             near = similarity(word, phrase)
-            if near >= CHOICE_SIMILARITY and (best is None or near > best[0]):
-                best = near, Found(value, at, at + 1)
-    return best
+            if near > best.get(value, (0.0,))[0]:
+                best[value] = near, Found(value, at, at + 1)
+    ranked = sorted(best.values(), key=lambda one: -one[0])
+    if not ranked or ranked[0][0] < CHOICE_SIMILARITY:
+        return None
+    return ranked[0] if len(ranked) == 1 or ranked[0][0] - ranked[1][0] >= CHOICE_MARGIN else None
 
 
 @lru_cache(REMEMBERED)

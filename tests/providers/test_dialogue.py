@@ -56,6 +56,60 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "each value corrected by itself, without a verb": (
+        CLINIC,
+        [
+            ("A filling on Thursday at three, my name is Martin Cooper.", "filling, Thursday, 3 o'clock"),
+            ("No, a cleaning.", "cleaning, Thursday, 3 o'clock, for Martin Cooper"),
+            ("No, Helen Parker.", "cleaning, Thursday, 3 o'clock, for Helen Parker"),
+            ("No, Friday.", "cleaning, Friday, 3 o'clock, for Helen Parker"),
+            ("No, half past ten.", "cleaning, Friday, 10:30, for Helen Parker"),
+            ("Yes, that's right.", "You are booked, Helen Parker"),
+        ],
+    ),
+    "a no that was a mistake": (
+        CLINIC,
+        [
+            ("I need a filling on Thursday at three, my name is Martin Cooper.", "Is that right"),
+            ("No", "What should I change?"),
+            ("Sorry, yes, that's correct.", "Is that right"),
+            ("No, that is not what I said.", "What should I change?"),
+            ("The name is Martin Hooper.", "for Martin Hooper"),
+        ],
+    ),
+    "the same question of another day": (
+        CLINIC,
+        [
+            ("When are you open during the week?", "nine to six"),
+            ("And what about on Saturday?", "ten to two"),
+            ("And Sundays?", "On Sunday we are closed"),
+            ("Friday please.", "come in for"),
+        ],
+    ),
+    "what was only likely is not said twice": (
+        CLINIC,
+        [
+            ("What would I pay for in the evening?", "A check-up costs"),
+            ("Will my health plant take care of it?", "insurers"),
+        ],
+    ),
+    "a weekday of the week to come, and a name that a courtesy follows": (
+        CLINIC,
+        [
+            ("I need a filling.", "Which day"),
+            ("Thursday of next week.", "what time"),
+            ("Half past two.", "your name"),
+            ("It's Daniel Harper, San to you.", "filling, next Thursday, 2:30, for Daniel Harper."),
+        ],
+    ),
+    "an hour among misheard words": (
+        CLINIC,
+        [
+            ("A cleaning on Tuesday.", "what time"),
+            ("Eleven would pull up in the morning if you can.", "your name"),
+            ("My name is Helen Carter.", "cleaning, Tuesday, 11 AM, for Helen Carter."),
+        ],
+    ),
     "questions": (
         CLINIC,
         [
