@@ -262,10 +262,14 @@ class SpeechRequest:
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """Audio of any length of whole samples, no header. The format may change within a stream when the provider does."""
+    """Audio of any length of whole samples, no header. The format may change within a stream when the provider does.
+
+    `is_stand_in`: another voice than the one that was asked for first speaks here, because that one failed.
+    """
 
     audio: bytes
     audio_format: AudioFormat
+    is_stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@
                         there are any, else by the share of the audio that the clause should have
     nonsense as audio   a file header, a constant, much too little: as if the candidate had failed
 
-Words that were spoken are never repeated. Deadlines are per attempt and ours.
+Words that were spoken are never repeated. Deadlines are per attempt and ours. What the first candidate
+did not speak is marked as a stand-in's, so that nobody keeps it as the agent's voice.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class FallbackSynthesizer:
                 async for event in stream:
                     clause.check(event, one)
                     attempt.has_output = True
-                    yield clause.take(event)
+                    yield clause.take(event, is_stand_in=one is not self._candidates[0])
             clause.check_length(one)
             attempt.succeeded()
         except ProviderError as error:
@@ -173,11 +174,11 @@ class _Clause:
                 f"{self.attempt_ms:.0f} ms of audio for {self._expected_ms:.0f} ms of text", provider=one.provider.name
             )
 
-    def take(self, event: SpeechEvent) -> SpeechEvent:
+    def take(self, event: SpeechEvent, *, is_stand_in: bool) -> SpeechEvent:
         if isinstance(event, AudioChunk):
             fmt = event.audio_format
             self.attempt_ms += len(event.audio) * 1000 / (fmt.bytes_per_sample * fmt.rate_hz)
-            return event
+            return AudioChunk(event.audio, fmt, is_stand_in=True) if is_stand_in else event
         mark = WordMark(event.offset_ms, event.start + self._begin, event.end + self._begin)
         self._marks.append(mark)
         return dataclasses.replace(mark, offset_ms=mark.offset_ms + round(self._said_ms))

@@ -1,10 +1,13 @@
 """What the process does for its providers beside the calls: warm them up, and ask those again that nobody can use.
 
     start ─► models loaded, fixed texts rendered, every service reached once ─► ready
-    then, every ROUND_S ─► a provider that cannot work gets one small request, as a call would make it
+    then, every ROUND_S ─► an agent that has come since is warmed up
+                        ─► a provider that cannot work gets one small request, as a call would make it
+                        ─► fixed texts that another voice had to speak are rendered again, when their own is back
 
-Without the second part a process that a load balancer has taken out would never learn that its providers are back: no
-call would ask them. The breaker's pause (2 s, doubled up to 30 s) is the back-off. All is counted as calls are.
+Without the second a process that a load balancer has taken out would never learn that its providers are back: no call
+would ask them. The breaker's pause (2 s, doubled up to 30 s) is the back-off. All is counted as calls are. Texts are
+rendered again one after the other, after RENEW_S, then at ever longer intervals up to MAX_RENEW_S while some are left.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from providers.base import AudioChunk, AudioFormat, ChatRequest, Message
 from providers.check import Checked
 from providers.errors import ProviderError, ProviderTimeout, ProviderUnavailable
 from providers.fallback_model import ModelCandidate
-from providers.fallback_synthesizer import SpeechCandidate
+from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
 from providers.health import Attempt, ProviderHealth
 from server.agent.settings import AgentSettings
 from server.call.clips import Clips, speech_request
@@ -32,6 +35,8 @@ from server.store.agents import AgentVersion
 log = logging.getLogger(__name__)
 
 ROUND_S = 2.0
+RENEW_S, MAX_RENEW_S = 10.0, 300.0
+"""Between two rounds of rendering stand-ins again: doubled while some are left, the first when a voice comes back."""
 ASK_S = 5.0
 """For the first sign of an answer; a call waits no longer."""
 ASKED_TEXT = "1"
@@ -44,45 +49,72 @@ TONE_HZ = 500
 class Upkeep:
     """One task of the process runs `run`.
 
+    Args:
+        now_s: the clock of the rounds of `renew_clips`; the loop's when None.
     Attributes:
         is_warm: every agent has been prepared once, whatever failed of it.
     """
 
-    def __init__(self, catalogue: Catalogue, clips: Clips, agents: Callable[[], Sequence[AgentVersion]]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        clips: Clips,
+        agents: Callable[[], Sequence[AgentVersion]],
+        now_s: Callable[[], float] | None = None,
+    ) -> None:
         self.is_warm = False
         self._catalogue = catalogue
         self._clips = clips
         self._agents = agents
+        self._now_s = now_s or (lambda: asyncio.get_running_loop().time())
+        self._warmed: frozenset[str] = frozenset()  # ids of versions
+        self._reached: set[int] = set()  # ids of the healths of providers that were asked at the start
+        self._voices_well: frozenset[str] = frozenset()
+        self._renew_pause_s = RENEW_S
+        self._renewed_at_s = 0.0
 
     async def run(self) -> None:
         """Warm up, then look after what fails, until cancelled."""
         await self.warm_up()
-        while True:
-            await asyncio.sleep(ROUND_S)
-            if not all(one.can_work for one in self._catalogue.healths()):
-                await self.ask_again()
-
-    async def warm_up(self) -> None:
-        """Load models, render fixed texts, reach every service: the first call shall be as quick as the second."""
-        reached: set[int] = set()
-        for slug, settings in self._each():
-            providers = self._catalogue.for_call(settings)
-            for failed in await self._clips.prepare(providers.synthesizer, settings, self._catalogue.understudy):
-                log.error("not rendered: %s", failed, extra={"event": "clip_failed", "agent": slug})
-            for ear in providers.ears:
-                # Every agent has phrases of its own, which opening makes ready.
-                if ear.health.claim():
-                    await _hear(slug, ear, settings, providers.phrases, only_open=id(ear.health) in reached)
-                    reached.add(id(ear.health))
-            for one in self._catalogue.candidates(settings).models:
-                if isinstance(one.provider, Checked) and id(one.health) not in reached and one.health.claim():
-                    await _settle(slug, "think", one.health.begin(), one.health, _reach(one.provider))
-                    reached.add(id(one.health))
         self.is_warm = True
         log.info("ready", extra={"event": "ready", "agents": len(self._agents())})
+        self._renewed_at_s = self._now_s()
+        while True:
+            await asyncio.sleep(ROUND_S)
+            await self.warm_up()
+            await self.ask_again()
+            await self.renew_clips()
+
+    async def warm_up(self) -> None:
+        """For agents that are new: load models, render fixed texts, reach every service.
+
+        Their first call shall be as quick as the second.
+        """
+        agents = self._agents()
+        for agent in agents:
+            if agent.id not in self._warmed:
+                for settings in variants(agent.settings):
+                    await self._warm_up(agent.slug, settings)
+        self._warmed = frozenset(one.id for one in agents)
+
+    async def _warm_up(self, slug: str, settings: AgentSettings) -> None:
+        providers = self._catalogue.for_call(settings)
+        for failed in await self._clips.prepare(providers.synthesizer, settings, self._catalogue.understudy):
+            log.error("not in its own voice: %s", failed, extra={"event": "clip_failed", "agent": slug})
+        for ear in providers.ears:
+            # Every agent has phrases of its own, which opening makes ready.
+            if ear.health.claim():
+                await _hear(slug, ear, settings, providers.phrases, only_open=id(ear.health) in self._reached)
+                self._reached.add(id(ear.health))
+        for one in self._catalogue.candidates(settings).models:
+            if isinstance(one.provider, Checked) and id(one.health) not in self._reached and one.health.claim():
+                await _settle(slug, "think", one.health.begin(), one.health, _reach(one.provider))
+                self._reached.add(id(one.health))
 
     async def ask_again(self) -> None:
         """One request to each provider that cannot work and whose breaker lets us, as an agent would make it."""
+        if all(one.can_work for one in self._catalogue.healths()):
+            return
         asked: set[int] = set()
 
         def is_due(health: ProviderHealth) -> bool:
@@ -102,6 +134,31 @@ class Upkeep:
             for voice in found.voices:
                 if is_due(voice.health):
                     await _settle(slug, "speak", voice.health.begin(), voice.health, _speak(voice, settings))
+
+    async def renew_clips(self) -> None:
+        """Render stand-ins again that are due, each by its own voice and by no other."""
+        now_s = self._now_s()
+        healths = [one for one in self._catalogue.healths() if one.service == "tts"]
+        well = frozenset(one.provider for one in healths if one.can_work and not one.last_error)
+        is_back, self._voices_well = bool(well - self._voices_well), well
+        if is_back or not self._clips.stand_ins:
+            self._renew_pause_s = RENEW_S
+        if not self._clips.stand_ins or now_s < self._renewed_at_s + self._renew_pause_s:
+            return
+        self._renewed_at_s = now_s
+        self._renew_pause_s = min(2 * self._renew_pause_s, MAX_RENEW_S)
+        failed: set[str] = set()
+        for slug, settings in self._each():
+            voice = self._catalogue.candidates(settings).voices[0]
+            name = voice.provider.name
+            if name in failed or not voice.health.can_work or not self._clips.has_stand_in(voice.provider, settings):
+                continue
+            try:
+                renewed = await self._clips.renew(FallbackSynthesizer([voice]), settings)
+                log.info("%d texts are in their own voice", renewed, extra={"event": "clips_renewed", "agent": slug})
+            except ProviderError as error:
+                failed.add(name)
+                log.warning("not in its own voice yet: %s", error, extra={"event": "clip_failed", "agent": slug})
 
     def _each(self) -> Iterator[tuple[str, AgentSettings]]:
         for agent in self._agents():

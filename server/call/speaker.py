@@ -110,5 +110,6 @@ class Speaker:
             raise ProviderError("no audio", provider=self._synthesizer.name)
         self._downlink.end_clause(number)
         self._is_heard = False
-        if speak.prepared:
-            self._clips.put(self._synthesizer, request, Clip(chunks))
+        spoken = Clip(chunks)
+        if speak.prepared and not spoken.is_stand_in:
+            self._clips.put(self._synthesizer, request, spoken)

@@ -109,6 +109,14 @@ def test_an_agent_without_anybody_to_hear_or_think_takes_the_process_out_until_t
             await http.delete(f"{sims.azure_url}/sim/faults")
             status, found = await answer(server, lambda status, body: not body["degraded"])
             assert (status, found["status"]) == (200, "ready")
+            # And what the offline voice spoke for it is its own again.
+            renewed: list[str] = []
+            async with asyncio.timeout(BACK_S):
+                while not renewed:
+                    lines, _ = server.log_lines()
+                    renewed = [one["message"] for one in lines if one.get("event") == "clips_renewed"]
+                    await asyncio.sleep(0.1)
+            assert renewed == ["2 texts are in their own voice"], "the apology and the farewell"
 
     serve(tmp_path, ALONE, {"DATABASE_URL": database_url, "REDIS_URL": redis_url}, body)
 

@@ -81,6 +81,17 @@ def test_before_any_audio_the_next_speaks_the_whole_clause(first: list[Step], ki
     assert f"failure a {kind}" in rig.noted.lines and "fallback a b" in rig.noted.lines
 
 
+def stand_ins(events: list[SpeechEvent]) -> list[bool]:
+    return [one.is_stand_in for one in events if isinstance(one, AudioChunk)]
+
+
+def test_what_another_voice_speaks_is_marked() -> None:
+    assert set(stand_ins(Rig([sound(WHOLE_MS)], [sound(WHOLE_MS)]).speak())) == {False}
+    assert set(stand_ins(Rig([[DOWN]], [[DOWN]], [sound(WHOLE_MS)]).speak())) == {True}
+    half = stand_ins(Rig([[*sound(WHOLE_MS / 2), DOWN]], [sound(WHOLE_MS / 2)]).speak())
+    assert half == sorted(half) and set(half) == {False, True}
+
+
 @pytest.mark.parametrize("end", [[DOWN], [FOREVER], []])
 def test_the_rest_is_spoken_from_the_next_word_by_the_share_of_audio(end: list[Step]) -> None:
     ms = WHOLE_MS * (0.15 if end == [] else 0.5)
