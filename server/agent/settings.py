@@ -127,7 +127,7 @@ class TurnSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptionSettings:
     allowed: bool = _flag(True, "the caller can interrupt the agent")
-    min_speech_ms: int = _ranged(200, 40, 2000, "caller's speech that interrupts the agent")
+    min_speech_ms: int = _ranged(160, 40, 2000, "caller's speech that interrupts the agent")
     protected_opening: bool = _flag(False, "the first message cannot be interrupted")
 
 
