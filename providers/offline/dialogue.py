@@ -18,7 +18,8 @@ from typing import Any
 
 from providers.base import ChatDone, ChatEvent, ChatRequest, Message, TextDelta, ToolCall, ToolSpec
 from providers.errors import ProviderRejected
-from providers.offline.dialogue_state import Reply, State, step
+from providers.offline.dialogue_state import Reply, State
+from providers.offline.dialogue_step import step
 from providers.offline.script import Script, Tool, compile_script, fill
 from providers.offline.words import plain
 

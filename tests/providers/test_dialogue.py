@@ -14,7 +14,8 @@ import yaml
 from providers.base import ChatDone, ChatRequest, Message, TextDelta, ToolCall, ToolSpec
 from providers.errors import ProviderRejected
 from providers.offline.dialogue import DialogueModel, answer
-from providers.offline.dialogue_state import State, step
+from providers.offline.dialogue_state import State
+from providers.offline.dialogue_step import step
 from providers.offline.script import Script, compile_script
 from providers.offline.vocabulary import MAX_SCRIPTS, MAX_WORDS, Expected, script_phrases
 from server.agent.settings import AgentSettings

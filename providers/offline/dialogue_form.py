@@ -1,0 +1,235 @@
+"""A form: values are asked one by one, read back, corrected, and done; other questions in between are answered."""
+
+from __future__ import annotations
+
+from providers.offline.dialogue_heard import CERTAIN_IN_FORM
+from providers.offline.dialogue_saying import Saying
+from providers.offline.script import Intent, fill
+from providers.offline.slot import Slot, find, is_led
+
+MAX_MISSES = 3  # then on_lost
+MAX_NAMED_WORDS = 6
+MIN_ASIDE_WORDS = 4  # shorter is a name, whatever it sounds like
+# Surer kinds first: what they use is not taken for something else ("at eight" is no count of people).
+_ORDER = {"date": 0, "time": 1, "number": 2, "digits": 3, "choice": 4, "name": 5, "text": 6}
+
+
+class FormTurn(Saying):
+    """A turn while a form is open, and the opening of one."""
+
+    __slots__ = ()
+
+    def run(self, intent: Intent) -> None:
+        self.state.answered = intent.name if intent.answer and not intent.slots else ""
+        if intent.answer:
+            self.reply.parts.append(fill(self._variant(intent.name, intent.answer), self._known()))
+        if intent.slots:
+            self.state.form = intent.name
+            self.state.deferred = []
+            self.state.values = {name: value for name, value in self.state.kept.items() if name in intent.slots}
+            self._fill(intent, None, lenient=False)
+            self._advance(intent)
+        else:
+            self._call(intent)
+
+    def lost(self, pending: str) -> None:
+        """Nothing was understood: say so, differently each time, and in the end give up."""
+        misses = self.misses + 1
+        self.state.misses = misses
+        if misses >= MAX_MISSES and self.script.on_lost:
+            self._leave_form()
+            self.state.misses = 0
+            self.run(self.script.intents[self.script.on_lost])
+            self._follow_up([self.script.intents[self.script.on_lost]])
+            return
+        texts = self.script.phrases["fallback"]
+        said = fill(texts[min(misses, len(texts)) - 1], {"labels": self.script.labels()})
+        self._ask(pending if pending == "else" else "", said)
+
+    def in_form(self, pending: str) -> None:
+        script, state = self.script, self.state
+        form = script.intents[state.form]
+        if any(f" {said} " in f" {self.heard.words} " for said in script.lexicon.leave):
+            self._leave_form()
+            self._ask("else", f"{self._phrase('dropped')} {self._phrase('anything_else')}")
+            return
+        asked = script.slots[state.slot] if pending == "slot" else None
+        answer = self.heard.yes_or_no()
+        if pending in ("confirm", "change") and not self._strictly(form) and (named := self._named(form)) is not None:
+            state.values.pop(named.name, None)
+            self._ask_slot(named, again=False)
+            return
+        side = self._side_intents(form)
+        if side and self._leads_away(form, asked, pending, answer):
+            self._answer_aside(side, form, pending)
+            return
+        changed = self._fill(form, asked, lenient=answer != "yes" or len(self.heard.words.split()) > 2)
+        if not changed and not self.reply.question and pending in ("confirm", "change") and answer != "yes":
+            changed = self._correct(form)
+        self.changed = changed and asked is not None and asked.name not in state.values
+        if pending == "confirm":
+            self._confirmed(form, answer, changed)
+        elif changed or self.reply.question or (pending == "change" and answer):
+            self._advance(form)
+        elif pending == "change":
+            self._miss(form, lambda: self._ask("change", self._phrase("change")))
+        else:
+            self._miss(form, lambda: self._ask_otherwise(form))
+
+    def _confirmed(self, form: Intent, answer: str, changed: bool) -> None:
+        if changed or self.reply.question:
+            self._advance(form)
+        elif answer == "yes" and self.state.is_heard:
+            self._finish(form)
+        elif answer == "no" and self.state.is_heard:
+            self._ask("change", self._phrase("change"))
+        elif answer:
+            self._advance(form)  # the question was not heard: ask it again
+        else:
+            self._miss(form, lambda: self._ask("confirm", self._phrase("yes_or_no")))
+
+    def _ask_otherwise(self, form: Intent) -> None:
+        """Ask once more; after that go on with the other values, and come back to this one at the end."""
+        state = self.state
+        missed = state.slot or form.slots[0]
+        if self.misses and missed not in state.deferred and len(self._missing(form)) > 1:
+            state.deferred.append(missed)
+            self._advance(form)
+        else:
+            self._ask_slot(self.script.slots[missed], again=True)
+
+    def _missing(self, form: Intent) -> list[str]:
+        """Slots without a value, those last that were asked in vain."""
+        missing = [name for name in form.slots if name not in self.state.values]
+        return sorted(missing, key=lambda name: name in self.state.deferred)
+
+    def _miss(self, form: Intent, again: object) -> None:
+        self.state.misses = self.misses + 1
+        if self.state.misses >= MAX_MISSES and self.script.on_lost:
+            self.lost("")
+        elif callable(again):
+            again()
+
+    def _named(self, form: Intent) -> Slot | None:
+        """The value that the caller wants to change, named without a new one: "no, the day"."""
+        words = set(self.heard.words.split())
+        named = [slot for name in form.slots if words & set((slot := self.script.slots[name]).labels)]
+        return named[0] if len(named) == 1 and len(words) <= MAX_NAMED_WORDS else None
+
+    def _side_intents(self, form: Intent) -> list[Intent]:
+        """Other things that are asked for in the middle of a form."""
+        return [intent for intent in self.heard.wanted(CERTAIN_IN_FORM) if intent.name != form.name]
+
+    def _leads_away(self, form: Intent, asked: Slot | None, pending: str, answer: str) -> bool:
+        """Whether words that fit another intent are really about it, and no answer to what was asked."""
+        if asked is not None and asked.type == "name" and is_led(self.heard.words, self.script.lexicon):
+            return False
+        if self.heard.is_question():
+            return asked is None or find(asked, self.heard.text, self.script.lexicon, strict=True) is None
+        if self._strictly(form) or (answer and pending in ("confirm", "change")):
+            return False
+        if asked is not None and asked.type in ("name", "text"):
+            return len(self.heard.words.split()) >= MIN_ASIDE_WORDS
+        return asked is None or find(asked, self.heard.text, self.script.lexicon, strict=False) is None
+
+    def _answer_aside(self, side: list[Intent], form: Intent, pending: str) -> None:
+        self._fill(form, None, lenient=False)
+        for intent in side:
+            if intent.slots or intent.tool is not None:
+                self._leave_form()
+                self.run(intent)
+                self._follow_up([intent])
+                return
+            self.run(intent)
+        if not self.reply.question:
+            self._advance(form)
+
+    def _fill(self, form: Intent, asked: Slot | None, *, lenient: bool) -> bool:
+        """Take the values in the text: sure ones anywhere, then the asked one from what is left."""
+        used: set[int] = set()
+        changed = False
+        order = sorted((self.script.slots[name] for name in form.slots), key=lambda slot: _ORDER[slot.type])
+        for slot in order:
+            found = find(slot, self.heard.text, self.script.lexicon, strict=True, used=frozenset(used))
+            if found is not None:
+                used |= set(range(found.start, found.end))
+                changed |= self._take(slot, found.value)
+        if asked is not None and asked.name not in self.state.values and lenient and not self.reply.question:
+            found = find(asked, self.heard.text, self.script.lexicon, strict=False, used=frozenset(used))
+            if found is not None:
+                changed |= self._take(asked, found.value)
+        return changed
+
+    def _correct(self, form: Intent) -> bool:
+        """After a read-back a bare value is the right one: "no, Helen Parker"."""
+        lexicon, said = self.script.lexicon, f"{self.heard.words} "
+        words = said.split()
+        head = max((one.count(" ") + 1 for one in lexicon.no if said.startswith(f"{one} ")), default=0)
+        rest = " ".join(self.heard.text.split()[head:])
+        if not rest or len(words) - head > MAX_NAMED_WORDS:
+            return False
+        slots = (self.script.slots[name] for name in form.slots)
+        for slot in sorted(slots, key=lambda one: _ORDER[one.type]):
+            if slot.type == "text" or (slot.type == "name" and not rest[:1].isupper() and not is_led(rest, lexicon)):
+                continue
+            found = find(slot, rest, lexicon, strict=False)
+            if found is not None:
+                return self._take(slot, found.value)
+        return False
+
+    def _strictly(self, form: Intent) -> bool:
+        lexicon, slots = self.script.lexicon, self.script.slots
+        return any(find(slots[name], self.heard.text, lexicon, strict=True) is not None for name in form.slots)
+
+    def _take(self, slot: Slot, value: str) -> bool:
+        """Accept, or say why not and ask again."""
+        refusal = self._refusal(slot, value)
+        if refusal:
+            self.reply.parts.append(fill(refusal, {**self.script.facts, slot.name: value}))
+            self.state.values.pop(slot.name, None)
+            self._ask_slot(slot, again=True)
+            return False
+        changed = self.state.values.get(slot.name) != value
+        self.state.values[slot.name] = value
+        if slot.keep:
+            self.state.kept[slot.name] = value
+        return changed
+
+    def _refusal(self, slot: Slot, value: str) -> str:
+        for word, why in slot.refuse.items():
+            if word in value.lower():
+                return why
+        if slot.type == "number" and not slot.low <= int(value) <= slot.high:
+            return slot.invalid
+        if slot.type == "digits" and not slot.low <= len(value.replace(" ", "")) <= slot.high:
+            return slot.invalid
+        return ""
+
+    def _advance(self, form: Intent) -> None:
+        """Ask for the next missing value, or confirm, or be done."""
+        if self.reply.question:
+            return
+        missing = self._missing(form)
+        if missing:
+            name = missing[0]
+            if name == self.state.slot and (self.misses or self.changed) and len(missing) > 1:
+                # Something else was said than what was asked: that comes later.
+                self.state.deferred.append(name)
+                name = missing[1]
+            self._ask_slot(self.script.slots[name], again=name in self.state.deferred or name == self.state.slot)
+            return
+        if form.confirm:
+            self._ask("confirm", fill(form.confirm, self._known()))
+        else:
+            self._finish(form)
+
+    def _finish(self, form: Intent) -> None:
+        self.reply.parts.append(fill(self._variant(f"done {form.name}", form.done), self._known()))
+        self._call(form)
+        self._leave_form()
+        self._follow_up([form])
+
+    def _leave_form(self) -> None:
+        self.state.form = self.state.slot = ""
+        self.state.values = {}
+        self.state.deferred = []

@@ -1,0 +1,173 @@
+"""One turn of a scripted dialogue: what the caller means, given what was asked; what to say next. Pure.
+
+    state + heard text → step → state' + Reply(parts, question, tool)
+
+    ┌────────┐ form  ┌─────────────┐ full  ┌──────────┐ yes  ┌──────┐
+    │ no form│──────→│ asks a slot │──────→│ confirms │─────→│ done │──→ anything else?
+    └────────┘       └─────────────┘       └──────────┘      └──────┘
+        ↑  answers, "did you mean", fallback    │ no: what should I change?
+        └────── never mind ─────────────────────┘
+
+A question that the caller did not hear to its end (barge-in) is marked, and "yes" or "no" does not answer it: nothing
+is booked by a word that was meant for something else.
+"""
+
+from __future__ import annotations
+
+from providers.offline.dialogue_form import FormTurn
+from providers.offline.dialogue_heard import CERTAIN, MARGIN, MAX_YES_WORDS, POSSIBLE
+from providers.offline.dialogue_state import Reply, State
+from providers.offline.script import Intent, Script, fill
+from providers.offline.slot import find
+
+BEGINNING = ("date", "time", "choice")  # kinds of values that begin a form by themselves
+MAX_OTHER_WORDS = 1
+LIKELY = 0.27  # an answer that does nothing is given at once
+
+
+def step(script: Script, state: State, text: str) -> Reply:
+    """Take one turn of the caller. Changes `state`."""
+    turn = _Turn(script, state, text)
+    if turn.asks_again():
+        return turn.reply
+    pending, state.pending = state.pending, ""
+    misses, state.misses = state.misses, 0
+    turn.misses = misses
+    if not turn.heard.words:
+        turn.lost(pending)
+    elif state.form:
+        turn.in_form(pending)
+    elif pending == "mean" and turn.chose_meaning():
+        pass
+    else:
+        turn.free(pending)
+    state.is_heard = True
+    # What "say that again" repeats: the last part and the question.
+    state.last = (turn.reply.parts[-1] if turn.reply.parts else "", turn.reply.question)
+    return turn.reply
+
+
+class _Turn(FormTurn):
+    """A turn in any state."""
+
+    __slots__ = ()
+
+    def asks_again(self) -> bool:
+        """Say the last reply once more, if that is what the caller wants; nothing else changes."""
+        wanted = self.heard.wanted(CERTAIN)
+        if not wanted or not wanted[0].repeat or not any(self.state.last):
+            return False
+        self.reply.parts = [*wanted[0].answer[:1], self.state.last[0]]
+        self.reply.question = self.state.last[1]
+        return True
+
+    # ── no form is open ──
+
+    def free(self, pending: str) -> None:
+        wanted = self.heard.wanted(CERTAIN)
+        answer = self.heard.yes_or_no() if pending == "else" and self.state.is_heard else ""
+        if answer == "no" and (not wanted or len(self.heard.words.split()) <= MAX_YES_WORDS) and self.script.on_no:
+            self.run(self.script.intents[self.script.on_no])
+        elif answer == "yes" and not wanted:
+            self._ask("else", self._phrase("go_on"))
+        elif pending == "else" and not self.state.is_heard and not wanted and self.heard.yes_or_no():
+            # "That's correct. Yes, please": it was meant for the question before, and our answer to that was cut off.
+            self.reply.parts = [self.state.last[0]]
+            self._ask("else", self.state.last[1])
+        elif self.heard.words in (*self.script.lexicon.yes, *self.script.lexicon.no):
+            self._ask("else", self._phrase("help"))
+        elif (same := self._same_of_another_value()) is not None:
+            self.run(same)
+            self._follow_up([same])
+        elif wanted:
+            for intent in wanted:
+                self.run(intent)
+                if self.state.form:
+                    break
+            self._follow_up(wanted)
+        elif (begun := self._form_of_values()) is not None:
+            self.run(begun)
+        else:
+            self._unsure(pending)
+
+    def chose_meaning(self) -> bool:
+        """The answer to "did you mean"; False when it is something new."""
+        options, self.state.options = self.state.options, ()
+        answer = self.heard.yes_or_no() if self.state.is_heard else ""
+        lexicon = self.script.lexicon
+        chosen = ""
+        if len(options) > 1 and any(one in self.heard.words.split() for one in lexicon.first):
+            chosen = options[0]
+        elif len(options) > 1 and any(one in self.heard.words.split() for one in lexicon.second):
+            chosen = options[1]
+        elif answer == "yes" and len(options) == 1:
+            chosen = options[0]
+        else:
+            best, score = self.script.matcher.scores(self.heard.text)[0]
+            chosen = best if score >= POSSIBLE and best in options else ""
+        if chosen:
+            intent = self.script.intents[chosen]
+            self.run(intent)
+            self._follow_up([intent])
+        elif answer == "no" and len(self.heard.words.split()) <= MAX_YES_WORDS:
+            self._ask("", self._phrase("rephrase"))
+        else:
+            return False
+        return True
+
+    def _form_of_values(self) -> Intent | None:
+        """The form that a bare value belongs to, the first that asks for it: "next Thursday", "a cleaning please"."""
+        slots, lexicon = self.script.slots, self.script.lexicon
+        given: set[str] = set()
+        words = self.heard.words.split()
+        for name, slot in slots.items():
+            found = find(slot, self.heard.text, lexicon, strict=True) if slot.type in BEGINNING else None
+            if found is not None:
+                given.add(name)
+                words[found.start : found.end] = ["_"] * (found.end - found.start)
+        # Among other words that say something a value is only mentioned.
+        if sum(word != "_" and word not in lexicon.stop_words for word in words) > MAX_OTHER_WORDS:
+            return None
+        forms = [intent for intent in self.script.intents.values() if given & set(intent.slots)]
+        return max(forms, key=lambda intent: len(given & set(intent.slots)), default=None)
+
+    def _same_of_another_value(self) -> Intent | None:
+        """What was answered last, asked once more with another value: "and on Saturdays?"."""
+        last = self.script.intents.get(self.state.answered)
+        leads = (one for one in self.script.lexicon.and_what_of if self.heard.words.startswith(one))
+        lead = max(leads, key=len, default="")
+        if last is None or not (lead or self.heard.is_question()):
+            return None
+        words = self.heard.words.split()
+        words[: lead.count(" ")] = ["_"] * lead.count(" ")
+        kinds = set()
+        for slot in self.script.slots.values():
+            found = find(slot, self.heard.text, self.script.lexicon, strict=True) if slot.type in BEGINNING else None
+            if found is not None:
+                kinds.add(slot.name)
+                words[found.start : found.end] = ["_"] * (found.end - found.start)
+        if any(word != "_" and word not in self.script.lexicon.stop_words for word in words):
+            return None
+        takes = {name for name in kinds if any(f"{{{name}}}" in one for one in last.examples)}
+        return last if takes else None
+
+    def _unsure(self, pending: str) -> None:
+        ranked = self.script.matcher.scores(self.heard.text)
+        near = [name for name, score in ranked[:2] if score >= POSSIBLE and self.script.intents[name].label]
+        if near and len(near) == 2 and ranked[0][1] - ranked[1][1] > 2 * MARGIN:
+            near = near[:1]
+        if not near or self.misses:
+            self.lost(pending)
+            return
+        # An answer costs the caller less than a question about the question; the same once more would not help.
+        likeliest = self.script.intents[near[0]]
+        is_harmless = not likeliest.slots and likeliest.tool is None and likeliest.name != self.state.guessed
+        if ranked[0][1] >= LIKELY and is_harmless:
+            self.state.guessed = likeliest.name
+            self.run(likeliest)
+            self._follow_up([likeliest])
+            return
+        self.state.misses = self.misses + 1
+        options = f" {self._phrase('or')} ".join(self.script.intents[name].label for name in near)
+        self.state.options = tuple(near)
+        self._ask("mean", fill(self._phrase("did_you_mean"), {"options": options}))
