@@ -5,7 +5,9 @@ from __future__ import annotations
 from providers.offline.dialogue_heard import CERTAIN_IN_FORM
 from providers.offline.dialogue_saying import Saying
 from providers.offline.script import Intent, fill
-from providers.offline.slot import Slot, find, is_led
+from providers.offline.slot import find
+from providers.offline.slot_name import is_led
+from providers.offline.slot_spec import Slot
 
 MAX_MISSES = 3  # then on_lost
 MAX_NAMED_WORDS = 6

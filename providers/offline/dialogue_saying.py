@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from providers.offline.dialogue_heard import Heard
 from providers.offline.dialogue_state import Reply, State
 from providers.offline.script import Intent, Script, fill
-from providers.offline.slot import Slot
+from providers.offline.slot_spec import Slot
 
 
 class Saying:

@@ -20,7 +20,8 @@ from itertools import pairwise
 import numpy as np
 
 from providers.offline.lexicon import Lexicon
-from providers.offline.slot import Slot, find
+from providers.offline.slot import find
+from providers.offline.slot_spec import Slot
 from providers.offline.synonym import groups
 from providers.offline.words import Vocabulary, is_alike, ordinary_stems, plain, stem
 

@@ -16,7 +16,7 @@ from typing import Any
 from providers.errors import ProviderRejected
 from providers.offline.lexicon import LEXICONS, Lexicon
 from providers.offline.match import Matcher
-from providers.offline.slot import SLOT_TYPES, Slot
+from providers.offline.slot_spec import SLOT_TYPES, Slot
 from providers.offline.words import plain
 
 MAX_INTENTS = 100

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from providers.offline.lexicon import ENGLISH, SPANISH
-from providers.offline.slot import Slot, find
+from providers.offline.slot import find
+from providers.offline.slot_spec import Slot
 from providers.offline.words import Vocabulary, plain, sound, stem
 
 LANGUAGES = {"en": ENGLISH, "es": SPANISH}

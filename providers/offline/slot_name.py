@@ -1,0 +1,61 @@
+"""Names in what a caller says: what introduces them, and where they end."""
+
+from __future__ import annotations
+
+import re
+
+from providers.offline.lexicon import Lexicon
+from providers.offline.slot_spec import Found
+from providers.offline.words import ordinary_stems, plain, stem
+
+MAX_NAME_WORDS = 4
+
+
+def find_name(text: str, words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
+    said = " ".join(words)
+    for trail in lexicon.name_trail:
+        if said.endswith(f" {trail}"):
+            return _name_of(text, words[: -trail.count(" ") - 1], words, lexicon, strict=False)
+    for lead in sorted(lexicon.name_before, key=len, reverse=True):
+        weak = lead in ("for", "under", "it is", "this is", "i am", "es", "soy", "habla", "nombre de")
+        match = re.search(rf"\b{lead} (.+)", said)
+        if match is not None and not (strict and weak and not _capital_after(text, lead)):
+            return _name_of(text, match.group(1).split(), words, lexicon, strict=strict)
+    return None if strict else _name_of(text, words, words, lexicon, strict=False)
+
+
+def is_led(words: str, lexicon: Lexicon) -> bool:
+    """Whether something that introduces a name is in plain words: "put it under ..."."""
+    leads = (lead for lead in lexicon.name_before if lead not in ("for", "es"))
+    return any(f" {lead} " in f" {words} " for lead in (*leads, *lexicon.name_trail))
+
+
+def _capital_after(text: str, lead: str) -> bool:
+    """Whether the recogniser wrote a capital after `lead`: the only sign that "this is" leads to a name."""
+    last = lead.split()[-1]
+    if lead in ("for", "under", "es", "it is"):
+        return False
+    return re.search(rf"(?i:\b{last}|\bi['’]m) [A-ZÁÉÍÓÚÑ][a-zà-ÿ]", text) is not None
+
+
+def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
+    written = {plain(word, lexicon): word.strip(" .,!?;:¿¡\"") for word in text.split()}
+    closed = {plain(word, lexicon) for word in text.split() if word[-1] in ",.;!?"}
+    chosen: list[str] = []
+    is_closed = False
+    for word in after:
+        if len(chosen) > 1 and is_closed:
+            break  # a comma after two names: what follows is something else
+        is_closed = written.get(word, "")[:1].isupper() and word in closed
+        if word in lexicon.name_after or (chosen and word in lexicon.name_noise) or not word[0].isalpha():
+            break
+        if word not in lexicon.name_noise and (not strict or written.get(word, "")[:1].isupper() or not chosen):
+            chosen.append(word)
+        if len(chosen) == MAX_NAME_WORDS:
+            break
+    # "Yep, go ahead" is no name: at least one word must be one that is not in everybody's mouth.
+    if not chosen or all(stem(word, lexicon) in ordinary_stems(lexicon) for word in chosen):
+        return None
+    start = words.index(chosen[0])
+    value = " ".join((written.get(word) or word).title() for word in chosen)
+    return Found(value, start, start + len(chosen))

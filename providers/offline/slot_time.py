@@ -1,0 +1,123 @@
+"""Times of day in plain words, in English and Spanish."""
+
+from __future__ import annotations
+
+from providers.offline.lexicon import ENGLISH, Lexicon
+from providers.offline.slot_number import read_number
+from providers.offline.slot_spec import Found
+
+
+def find_time(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
+    read = _read_english_time if lexicon is ENGLISH else _read_spanish_time
+    for at in range(len(words)):
+        found = read(words, at, lexicon, strict)
+        if found is not None:
+            return _with_its_hour(found, words, lexicon) if lexicon is ENGLISH else found
+    return None
+
+
+def _with_its_hour(found: Found, words: list[str], lexicon: Lexicon) -> Found:
+    """ "Eleven would pull up in the morning": beside a part of the day a bare number is the hour."""
+    if not found.value.startswith("in the "):
+        return found
+    for at in range(found.start):
+        hour = _read_english_time(words, at, lexicon, False)
+        if hour is not None and words[at] != "one" and hour.end <= found.start:
+            return Found(hour.value, at, found.end)
+    return found
+
+
+def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool) -> Found | None:
+    word, left = words[at], words[at + 1 :]
+    if word in ("noon", "midday", "midnight"):
+        return Found("noon" if word != "midnight" else word, at, at + 1)
+    misheard_half = not strict and left[:1] == ["past"] and word not in lexicon.numbers and word != "quarter"
+    is_part = misheard_half or word in ("half", "quarter")
+    if is_part and len(left) > 1 and left[0] in ("past", "to", "after"):
+        hour = read_number(words, at + 2, lexicon)
+        if hour is not None and 1 <= hour[0] <= 12:
+            minutes = 15 if word == "quarter" else 30
+            before = left[0] == "to"
+            end = at + 2 + hour[1]
+            return _english(hour[0] - before or 12, 60 - minutes if before else minutes, words, at, end)
+    if ":" in word:
+        hour_text, minute_text = word.split(":")
+        return _english(int(hour_text), int(minute_text), words, at, at + 1)
+    hour = read_number(words, at, lexicon)
+    if hour is not None and 1 <= hour[0] <= 12:
+        end = at + hour[1]
+        minute = read_number(words, end, lexicon) if end < len(words) else None
+        if minute is not None and minute[0] in (*range(10, 60, 5), 0) and minute[0] >= 10:
+            return _english(hour[0], minute[0], words, at, end + minute[1])
+        follows = words[end] if end < len(words) else ""
+        leads = words[at - 1] if at else ""
+        sure = follows in ("am", "pm", "oclock") or leads in ("at", "around", "about", "by", "after", "before")
+        sure = sure or (follows in ("in",) and words[end + 1 : end + 3] in (["the", "morning"], ["the", "afternoon"]))
+        if sure or (not strict and follows not in ("st", "nd", "rd", "th", "people")):
+            return _english(hour[0], 0, words, at, end)
+    if word in ("morning", "afternoon", "evening", "lunchtime") and not (at and words[at - 1] == "good"):
+        return Found(f"in the {word}", at, at + 1)
+    return None
+
+
+def _english(hour: int, minute: int, words: list[str], start: int, end: int) -> Found | None:
+    if hour > 23 or minute > 59:
+        return None
+    while end < len(words) and words[end] in ("am", "pm", "oclock"):
+        end += 1
+    rest = " ".join(words[start:])
+    part = ""
+    if " pm" in rest or "afternoon" in rest or "evening" in rest or hour > 12:
+        part = " PM"
+    elif " am" in rest or "morning" in rest:
+        part = " AM"
+    hour = hour - 12 if hour > 12 else hour
+    spoken = f"{hour}:{minute:02d}" if minute else f"{hour}" if part else f"{hour} o'clock"
+    return Found(f"{spoken}{part}", start, end)
+
+
+def _read_spanish_time(words: list[str], at: int, lexicon: Lexicon, strict: bool) -> Found | None:
+    word = words[at]
+    if word in ("mediodia", "medianoche"):
+        return Found(f"{'el mediodía' if word == 'mediodia' else 'la medianoche'}", at, at + 1)
+    led = at and words[at - 1] in ("las", "la")
+    if ":" in word:
+        hour_text, minute_text = word.split(":")
+        return _spanish(int(hour_text), int(minute_text), words, at, at + 1)
+    hour = (lexicon.numbers.get(word) if not word.isdigit() else int(word)) if (led or not strict) else None
+    if hour is None or not 1 <= hour <= 23:
+        return None
+    end, minute = at + 1, 0
+    rest = words[end : end + 3]
+    if rest[:2] in (["y", "media"], ["y", "cuarto"]):
+        end, minute = end + 2, 30 if rest[1] == "media" else 15
+    elif rest[:2] == ["menos", "cuarto"]:
+        end, minute, hour = end + 2, 45, hour - 1 or 12
+    elif rest[:1] == ["y"] or (rest and rest[0] in lexicon.numbers):
+        first = end + (rest[0] == "y")
+        read = read_number(words, first, lexicon) if first < len(words) else None
+        if read is not None and read[0] in range(5, 60, 5):
+            end, minute = first + read[1], read[0]
+    follows = words[end : end + 1]
+    if not led and follows and follows[0] in ("personas", "persona"):
+        return None
+    return _spanish(hour, minute, words, at, end)
+
+
+_ES_HOURS = "una dos tres cuatro cinco seis siete ocho nueve diez once doce".split()
+_ES_MINUTES = {15: " y cuarto", 30: " y media", 45: " y cuarenta y cinco", 0: ""}
+
+
+def _spanish(hour: int, minute: int, words: list[str], start: int, end: int) -> Found | None:
+    if hour > 23 or minute > 59:
+        return None
+    rest = " ".join(words[start:])
+    part = next((f" {said}" for said in ("de la noche", "de la tarde") if said in rest), "")
+    if not part and ("de la manana" in rest or "por la manana" in rest):
+        part = " de la mañana"
+    if hour > 12:
+        part = part or (" de la noche" if hour >= 20 else " de la tarde")
+        hour -= 12
+    spoken = _ES_HOURS[hour - 1] if hour else "doce"
+    article = "la" if spoken == "una" else "las"
+    return Found(f"{article} {spoken}{_ES_MINUTES.get(minute, f' y {minute}')}{part}", start, end)
