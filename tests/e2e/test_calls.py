@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import psutil
 import pytest
 import uvloop
 
-from bench.load.server_process import PUBLIC_URL, ServerProcess
+from bench.load.server_process import PUBLIC_URL, ServerProcess, free_port
 from bench.sim.caller import Say, ScriptedCaller, When
 from bench.sim.fault import FaultPlan
+from bench.sim.openai import Flavour, OpenAiSim
 from bench.sim.twilio import Account, Call, Exchange
 from bench.sim.voice import pico_clip
 from server.call.plane import MAX_RESUMES
@@ -48,8 +50,14 @@ limits:
 Body = Callable[[ServerProcess, Exchange], Awaitable[None]]
 
 
-def serve(tmp_path: Path, body: Body, env: Mapping[str, str] | None = None, agent: str = AGENT) -> Path:
-    """Run `body` against a server of its own; returns its data folder."""
+def serve(
+    tmp_path: Path,
+    body: Body,
+    env: Mapping[str, str] | None = None,
+    agent: str = AGENT,
+    beside: AbstractAsyncContextManager[object] | None = None,
+) -> Path:
+    """Run `body` against a server of its own, which finds `beside` running; returns its data folder."""
     agents = tmp_path / "agents"
     agents.mkdir()
     (agents / "test.yaml").write_text(agent)
@@ -57,7 +65,10 @@ def serve(tmp_path: Path, body: Body, env: Mapping[str, str] | None = None, agen
 
     async def main() -> None:
         account = Account()
-        async with Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange:
+        async with (
+            beside or nullcontext(),
+            Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange,
+        ):
             base = {
                 "PUBLIC_URL": PUBLIC_URL,
                 "TWILIO_ACCOUNT_SID": account.account_sid,
@@ -167,7 +178,10 @@ def test_a_stream_that_breaks_again_and_again_is_given_to_a_person(
 def test_a_hand_over_that_the_carrier_does_not_take_ends_in_a_farewell(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
+    openai = OpenAiSim(Flavour.OPENAI, port=free_port(), keys=("key-of-nobody",))
+
     async def body(server: ServerProcess, exchange: Exchange) -> None:
+        openai.go_down()
         exchange.refuses_updates = True
         call = await one_call(exchange, *[Say(clip=CLIP)] * 3, stay=True, max_ms=60_000)
         assert call.dialled == [] and call.ended_by == "twiml"
@@ -176,8 +190,8 @@ def test_a_hand_over_that_the_carrier_does_not_take_ends_in_a_farewell(
 
     agent = AGENT.replace("llm: {provider: scripted}", "llm: {provider: openai}")
     agent += f'  fallback_number: "{PERSON}"\n  farewell: "code 0 5 0"\n  hand_over: "code 0 6 0"\n'
-    dead = {"OPENAI_API_KEY": "key-of-nobody", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
-    serve(tmp_path, body, {**stores(database_url, redis_url), **dead}, agent)
+    env = {"OPENAI_API_KEY": "key-of-nobody", "OPENAI_BASE_URL": openai.base_url, "LOG_TRANSCRIPTS": "1"}
+    serve(tmp_path, body, {**stores(database_url, redis_url), **env}, agent, openai)
 
 
 def test_rough_line_loses_no_turn(tmp_path: Path, database_url: str, redis_url: str) -> None:
