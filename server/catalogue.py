@@ -254,17 +254,20 @@ class Catalogue:
 
 
 def azure_options(azure: AzureSpeechConfig) -> AzureSpeechOptions:
-    """What the adapters are told of a configured account."""
-    return AzureSpeechOptions(
-        key=azure.key,
-        region=azure.region,
-        endpoint=azure.endpoint,
-        commit=azure.commit,
-        final_wait_ms=azure.final_wait_ms,
-        polling_ms=azure.polling_ms,
-        text_stream=azure.text_stream,
-        telephone_effect=azure.telephone_effect,
-    )
+    """What the adapters are told of a configured account. Raises ConfigError for an address that they cannot use."""
+    try:
+        return AzureSpeechOptions(
+            key=azure.key,
+            region=azure.region,
+            endpoint=azure.endpoint,
+            commit=azure.commit,
+            final_wait_ms=azure.final_wait_ms,
+            polling_ms=azure.polling_ms,
+            text_stream=azure.text_stream,
+            telephone_effect=azure.telephone_effect,
+        )
+    except ValueError as error:
+        raise ConfigError("AZURE_SPEECH_ENDPOINT", f"an address without a path ({error})") from None
 
 
 def _named(

@@ -1,30 +1,37 @@
 """`talkspurt doctor --live PROVIDER`: does the service answer, how fast, and does it have what calls use?
 
-    ok     azure-stt      reached in 83 ms, recognises en-US
-    ok     azure-tts      first sound after 121 ms, voice en-US-AvaMultilingualNeural
-    WRONG  groq           status 401: the key was refused; check GROQ_API_KEY
+    ok     azure-stt      reached, 83 ms, en-US found
+    ok     azure-tts      reached, 121 ms, en-US-AvaMultilingualNeural found
+    WRONG  groq           status 401: the key is not accepted; check GROQ_API_KEY
 
-Asks for little: a short clause, a few tokens, the list of models. Never shows a key.
+Asks for little: a short clause, a few tokens, the list of models. Never shows a key. An address that takes no
+connection is found out first: SDKs take their time to say so, and do not always say why.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from urllib.parse import urlsplit
 
 from providers.azure.voice import default_voice
 from providers.azure.voices import AzureVoices
 from providers.base import PCMU_8K, AudioChunk, SpeechRequest, TranscriberConfig
-from providers.check import Check
-from providers.errors import ProviderError, ProviderRejected
+from providers.check import Check, Checked
+from providers.errors import ProviderError, ProviderTimeout
 from providers.observer import Unobserved
 from server.catalogue import NEEDS, Catalogue, azure_options
 from server.config import Config
+from server.live_hint import Account, NotReachable, Reason, explain
 from server.logs import redact
 
-PATIENT_S = 15.0
+CONNECT_S = 3.0
+PATIENT_S = 10.0
+"""Of a probe, once there is a connection."""
 LANGUAGE = "en-US"
 
 Probe = Callable[[], Awaitable[Check]]
@@ -41,10 +48,13 @@ async def _run(config: Config, account: str) -> int:
         if not _is_configured(config, account):
             print(f"{'WRONG':<6} {account:<14} not configured; set {NEEDS[account]}", flush=True)
             return 1
-        checks = [await _patiently(name, probe) for name, probe in _probes(config, catalogue, account)]
-        for one in checks:
-            print(f"{'ok' if one.is_well else 'WRONG':<6} {one.provider:<14} {redact(_line(one, account))}", flush=True)
-        return 0 if all(one.is_well for one in checks) else 1
+        about, is_well = _account(config, account), True
+        for name, url, probe in _probes(config, catalogue, account):
+            one = await _patiently(name, url, probe)
+            line = redact(_line(one, name, about))
+            print(f"{'ok' if one.is_well else 'WRONG':<6} {name:<14} {line}", flush=True)
+            is_well &= one.is_well
+        return 0 if is_well else 1
     finally:
         await catalogue.aclose()
 
@@ -60,31 +70,80 @@ def _is_configured(config: Config, account: str) -> bool:
     }[account]
 
 
-def _probes(config: Config, catalogue: Catalogue, account: str) -> list[tuple[str, Probe]]:
+def _account(config: Config, account: str) -> Account:
+    """The variables that a hint may name."""
     if account == "azure":
+        region = config.providers.azure_speech.region
+        address = f"AZURE_SPEECH_REGION ({region})" if region else "AZURE_SPEECH_ENDPOINT"
+        return Account("AZURE_SPEECH_KEY", address, {}, region)
+    if account == "azure-openai":
+        models = {"azure-openai": "AZURE_OPENAI_DEPLOYMENT"}
+        return Account("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", models)
+    prefix = account.upper()
+    models = {
+        account: f"{prefix}_MODEL",
+        f"{account}-stt": f"{prefix}_STT_MODEL",
+        f"{account}-tts": f"{prefix}_TTS_MODEL",
+    }
+    return Account(f"{prefix}_API_KEY", f"{prefix}_BASE_URL", models)
+
+
+def _probes(config: Config, catalogue: Catalogue, account: str) -> list[tuple[str, str, Probe]]:
+    """(name, where its service is, the probe) of each service of the account."""
+    providers = config.providers
+    if account == "azure":
+        options = azure_options(providers.azure_speech)
+        heard_at = f"https://{options.region}.stt.speech.microsoft.com" if options.region else options.endpoint
         return [
-            ("azure-stt", lambda: _hear(catalogue)),
-            ("azure-tts", lambda: _speak(catalogue)),
-            ("azure-voices", lambda: _voices(config)),
+            ("azure-stt", heard_at, lambda: _hear(catalogue)),
+            ("azure-tts", options.synthesis_url, lambda: _speak(catalogue)),
+            ("azure-voices", options.synthesis_url, lambda: _voices(config)),
         ]
-    # Their adapters know how to probe themselves.
-    probes: list[tuple[str, Probe]] = [(account, catalogue.model(account).check)]  # type: ignore[attr-defined]
+    url = {
+        "openai": providers.openai.base_url,
+        "groq": providers.groq.base_url,
+        "azure-openai": providers.azure_openai.endpoint,
+        "compatible": providers.compatible.base_url,
+    }[account]
+    asked: list[tuple[str, object]] = [(account, catalogue.model(account))]
     if account in ("openai", "groq"):
-        probes.append((f"{account}-stt", catalogue.transcriber(f"{account}-stt").check))  # type: ignore[attr-defined]
-        probes.append((f"{account}-tts", catalogue.synthesizer(f"{account}-tts").check))  # type: ignore[attr-defined]
-    return probes
+        asked.append((f"{account}-stt", catalogue.transcriber(f"{account}-stt")))
+        asked.append((f"{account}-tts", catalogue.synthesizer(f"{account}-tts")))
+    # Their adapters know how to probe themselves.
+    return [(name, url, one.check) for name, one in asked if isinstance(one, Checked)]
 
 
-async def _patiently(name: str, probe: Probe) -> Check:
+async def _patiently(name: str, url: str, probe: Probe) -> Check:
     try:
+        await _connect(url)
         async with asyncio.timeout(PATIENT_S):
             return await probe()
     except TimeoutError:
-        return Check(provider=name, is_reached=False, problem=f"no answer within {PATIENT_S:.0f} s")
-    except ProviderError as error:
-        refused = isinstance(error, ProviderRejected) and error.status in (401, 403)
-        hint = "; check AZURE_SPEECH_KEY and AZURE_SPEECH_REGION" if refused else ""
-        return Check(provider=name, is_reached=isinstance(error, ProviderRejected), problem=f"{error}{hint}")
+        error: ProviderError = ProviderTimeout("total", round(PATIENT_S * 1000))
+    except ProviderError as failed:
+        error = failed
+    return Check(provider=name, is_reached=False, problem=str(error), failure=error)
+
+
+async def _connect(url: str) -> None:
+    """Whether anybody takes a connection there. Raises NotReachable."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except TimeoutError:
+        text = f"no connection to {host}:{port} within {CONNECT_S:.0f} s"
+        raise NotReachable(f"{host}:{port}", "timeout", text) from None
+    except socket.gaierror as error:
+        raise NotReachable(host, "name", f"no address for {host}") from error
+    except OSError as error:
+        # Of several addresses asyncio gives one error with the texts of all.
+        is_refused = f"[Errno {errno.ECONNREFUSED}]" in str(error)
+        reason: Reason = "refused" if is_refused else "network"
+        raise NotReachable(f"{host}:{port}", reason, f"{host}:{port}: {error.strerror or error}") from error
 
 
 async def _hear(catalogue: Catalogue) -> Check:
@@ -131,9 +190,12 @@ async def _voices(config: Config) -> Check:
     )  # fmt: skip
 
 
-def _line(check: Check, account: str) -> str:
+def _line(check: Check, name: str, account: Account) -> str:
+    if check.failure is not None:
+        return explain(check.failure, name, account)
     if check.problem:
-        return check.problem if check.is_reached else f"{check.problem}; check {NEEDS.get(account, '')} and the network"
+        variable = account.models.get(name, "") if check.is_found is False else ""
+        return f"{check.problem}; check {variable}" if variable else check.problem
     reached = "reached" if check.latency_ms is None else f"reached, {check.latency_ms:.0f} ms"
     found = f", {check.wanted} found" if check.is_found else f", {check.wanted} not looked up" if check.wanted else ""
     return reached + found

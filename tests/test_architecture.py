@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.app": {"audio_native", "providers", "server"},
     "server.catalogue": {"providers", "server"},
     "server.live_check": {"providers", "server"},
+    "server.live_hint": {"providers.errors"},
     "server.readiness": {"providers", "server"},
     "server.upkeep": {"providers", "server"},
     "server.__main__": {"server"},

@@ -126,7 +126,7 @@ class GroqConfig:
     def from_env(cls, env: Mapping[str, str]) -> GroqConfig:
         fields: Fields = {
             "key": ("GROQ_API_KEY", text),
-            "base_url": ("GROQ_BASE_URL", base_url),
+            "base_url": ("GROQ_BASE_URL", _groq_url),
             "model": ("GROQ_MODEL", text),
             "stt_model": ("GROQ_STT_MODEL", text),
             "tts_model": ("GROQ_TTS_MODEL", text),
@@ -244,6 +244,11 @@ class ProviderConfig:
     def secrets(self) -> tuple[str, ...]:
         keys = (self.azure_speech.key, self.openai.key, self.groq.key, self.azure_openai.key, self.compatible.key)
         return tuple(key for key in keys if key)
+
+
+def _groq_url(variable: str, text: str) -> str:
+    """With or without the path that other clients want and Groq's SDK adds by itself."""
+    return base_url(variable, text).removesuffix("/openai/v1")
 
 
 def _check_key(variable: str, key: str) -> None:
