@@ -117,14 +117,8 @@ class _Turn(FormTurn):
 
     def _form_of_values(self) -> Intent | None:
         """The form that a bare value belongs to, the first that asks for it: "next Thursday", "a cleaning please"."""
-        slots, lexicon = self.script.slots, self.script.lexicon
-        given: set[str] = set()
-        words = self.heard.words.split()
-        for name, slot in slots.items():
-            found = find(slot, self.heard.text, lexicon, strict=True) if slot.type in BEGINNING else None
-            if found is not None:
-                given.add(name)
-                words[found.start : found.end] = ["_"] * (found.end - found.start)
+        lexicon = self.script.lexicon
+        given, words = self._values()
         # Among other words that say something a value is only mentioned.
         if sum(word != "_" and word not in lexicon.stop_words for word in words) > MAX_OTHER_WORDS:
             return None
@@ -138,24 +132,42 @@ class _Turn(FormTurn):
         lead = max(leads, key=len, default="")
         if last is None or not (lead or self.heard.is_question()):
             return None
-        words = self.heard.words.split()
+        given, words = self._values()
         words[: lead.count(" ")] = ["_"] * lead.count(" ")
-        kinds = set()
-        for slot in self.script.slots.values():
-            found = find(slot, self.heard.text, self.script.lexicon, strict=True) if slot.type in BEGINNING else None
-            if found is not None:
-                kinds.add(slot.name)
-                words[found.start : found.end] = ["_"] * (found.end - found.start)
         if any(word != "_" and word not in self.script.lexicon.stop_words for word in words):
             return None
-        takes = {name for name in kinds if any(f"{{{name}}}" in one for one in last.examples)}
-        return last if takes else None
+        return last if _takes(last, given) else None
+
+    def _about_values(self) -> Intent | None:
+        """The only answer that speaks of such a value: of "on their own Sundays" a day is all that was understood."""
+        given, _ = self._values()
+        answers = (one for one in self.script.intents.values() if one.answer and not one.slots and one.tool is None)
+        about = [one for one in answers if _takes(one, given)]
+        return about[0] if len(about) == 1 else None
+
+    def _values(self) -> tuple[set[str], list[str]]:
+        """The slots whose values are in the text, and its words with "_" in the place of these."""
+        given: set[str] = set()
+        words = self.heard.words.split()
+        for name, slot in self.script.slots.items():
+            found = None
+            if slot.type in BEGINNING:
+                found = find(slot, self.heard.text, self.script.lexicon, strict=True)
+            if found is not None:
+                given.add(name)
+                words[found.start : found.end] = ["_"] * (found.end - found.start)
+        return given, words
 
     def _unsure(self, pending: str) -> None:
         ranked = self.script.matcher.scores(self.heard.text)
         near = [name for name, score in ranked[:2] if score >= POSSIBLE and self.script.intents[name].label]
         if near and len(near) == 2 and ranked[0][1] - ranked[1][1] > 2 * MARGIN:
             near = near[:1]
+        if not near and (about := self._about_values()) is not None and about.name != self.state.guessed:
+            self.state.guessed = about.name
+            self.run(about)
+            self._follow_up([about])
+            return
         if not near or self.misses:
             self.lost(pending)
             return
@@ -171,3 +183,8 @@ class _Turn(FormTurn):
         options = f" {self._phrase('or')} ".join(self.script.intents[name].label for name in near)
         self.state.options = tuple(near)
         self._ask("mean", fill(self._phrase("did_you_mean"), {"options": options}))
+
+
+def _takes(intent: Intent, given: set[str]) -> bool:
+    """Whether callers give such a value when they ask for this."""
+    return any(f"{{{name}}}" in one for name in given for one in intent.examples)

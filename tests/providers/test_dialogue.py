@@ -84,6 +84,7 @@ CONVERSATIONS = {
             ("When are you open during the week?", "nine to six"),
             ("And what about on Saturday?", "ten to two"),
             ("And Sundays?", "On Sunday we are closed"),
+            ("On their own Sundays by any chance,", "On Sunday we are closed"),
             ("Friday please.", "come in for"),
         ],
     ),
