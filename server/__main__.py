@@ -77,17 +77,28 @@ def _replay(path: Path, against: Path | None, *, anew: bool, as_json: bool) -> i
     from server.call.replay import lines, replay_capture
     from server.turn.machine import UnexpectedEvent
 
+    settings = None
+    if against is not None:
+        try:
+            settings = parse_agent(against.stem, against.read_text(encoding="utf-8")).settings
+        except (AgentFileError, UnicodeDecodeError, OSError) as error:
+            return _unreadable(against, error)
     try:
-        settings = parse_agent(against.stem, against.read_text()).settings if against else None
         result = (recompute if anew else replay_capture)(path, settings)
-    except (CaptureError, AgentFileError, UnexpectedEvent, OSError) as error:
-        print(f"talkspurt: {path}: {error}", file=sys.stderr)
-        return 2
+    except (CaptureError, UnexpectedEvent, OSError) as error:
+        return _unreadable(path, error)
     if as_json:
         print(orjson.dumps(result.as_dict()).decode())
     else:
         print("\n".join(lines(result)))
     return 0 if result.is_same else 1
+
+
+def _unreadable(path: Path, error: Exception) -> int:
+    """One line, whatever the file holds."""
+    reason = error.strerror or str(error) if isinstance(error, OSError) else " ".join(str(error).split())
+    print(f"talkspurt: {path}: {reason}", file=sys.stderr)
+    return 2
 
 
 def _serve(config: Config) -> int:

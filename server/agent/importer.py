@@ -52,6 +52,8 @@ def parse_agent(slug: str, text: str) -> AgentDefinition:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise AgentFileError(slug, f"not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise AgentFileError(slug, "nested deeper than settings are") from None
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise AgentFileError(slug, "expected a mapping of settings")
     numbers = raw.pop("numbers", [])

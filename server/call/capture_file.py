@@ -14,13 +14,14 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from audio_native.tape import read_tape
+from server.call.shape import check_fields, fits
 
 VERSION = 1
 SUFFIX = ".capture"
@@ -40,6 +41,10 @@ HEAD, TEXT, TAPE, STEP, AUDIO, NOTE, END = b"HTMSANE"
 
 class CaptureError(ValueError):
     """The file is not a capture, or of a version that this server cannot read."""
+
+
+NOTHING = "nothing of it can be read: damaged, or cut before the first second of the call was written"
+"""For who needs a call that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class Step:
     now_ns: int
     name: str
     values: Mapping[str, Any]
-    actions: list[Any]
+    actions: list[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +225,20 @@ def _record(kind: int, body: bytes, head: Head | None) -> Record:
         return Tape(read_tape(body, has_audio=head is not None and head.has_audio))
     values = orjson.loads(body)
     if kind == HEAD:
-        version = values.pop("capture", None)
+        version = values.pop("capture", None) if isinstance(values, dict) else None
         if version != VERSION:
-            raise CaptureError(f"expected a capture of version {VERSION}, got {version}")
+            raise CaptureError(f"expected a capture of version {VERSION}, got {version!r:.40}")
+        check_fields(Head, values)
         return Head(**{**values, "opening": tuple(values["opening"])})
-    made: Record = _KINDS[kind](*values)
+    made_of = _KINDS[kind]
+    named = dict(zip(_FIELDS[made_of], values, strict=True))
+    check_fields(made_of, named)
+    if kind == STEP and not all(fits(_ACTION, one) for one in named["actions"]):
+        raise ValueError("an action that is none")
+    made: Record = made_of(**named)
     return made
 
 
 _KINDS: Mapping[int, type[Any]] = {TEXT: Text, STEP: Step, AUDIO: Audio, NOTE: Note, END: End}
+_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in _KINDS.values()}
+_ACTION = tuple[str, Mapping[str, Any]]

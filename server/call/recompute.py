@@ -18,7 +18,7 @@ from typing import Any
 from audio_native.silero import SileroNet
 from audio_native.silero_weights import packaged_file, read_weights
 from server.agent.settings import AgentSettings
-from server.call.capture_file import CaptureError, End, Head, Record, Step, Tape, Text, read
+from server.call.capture_file import NOTHING, CaptureError, End, Head, Record, Step, Tape, Text, read
 from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
 from server.call.replay import Difference, Replayed, decisions, event_of, settings_of
 from server.dialogue import event as ev
@@ -53,6 +53,8 @@ def _again(path: Path, net: SileroNet | None, against: AgentSettings | None) -> 
             number, now_ns = again.result.steps, again.now_ns
             again.result.differs(Difference(number, now_ns, f"ends here: {error}", (), ()))
             break
+    if not again.has_begun:
+        raise CaptureError(NOTHING)
     return again
 
 
@@ -76,6 +78,10 @@ class _Again:
         self._conversation: Conversation | None = None
         self._timers: dict[str, int] = {}
         self._has_left = False  # the recorded call's path
+
+    @property
+    def has_begun(self) -> bool:
+        return self._conversation is not None
 
     def record(self, record: Record, following: Record | None) -> None:
         match record:

@@ -75,19 +75,22 @@ class HeardAgain:
         self._net = net
         self._scores = scores
         self._scorer = SileroStream() if head.scored and settings.turn.vad == "silero" else None
-        self._path = UplinkPath(
-            wire=_started(head),
-            stream_id=head.stream_id,
-            fmt=MediaFormat(head.codec, head.rate_hz),  # type: ignore[arg-type]
-            settings=settings,
-            stt_format=_ANY_FORMAT,
-            scorer=self._scorer,
-            clock=self._clock,
-            dispatch=self._on_event,
-            on_mark=lambda name: None,
-            on_stop=lambda: None,
-            may_reorder=head.may_reorder,
-        )
+        try:
+            self._path = UplinkPath(
+                wire=_started(head),
+                stream_id=head.stream_id,
+                fmt=MediaFormat(head.codec, head.rate_hz),  # type: ignore[arg-type]
+                settings=settings,
+                stt_format=_ANY_FORMAT,
+                scorer=self._scorer,
+                clock=self._clock,
+                dispatch=self._on_event,
+                on_mark=lambda name: None,
+                on_stop=lambda: None,
+                may_reorder=head.may_reorder,
+            )
+        except (LookupError, ValueError) as error:
+            raise CaptureError(f"no stream has such a format: {error}") from error
 
     def _on_event(self, event: ev.Event) -> None:
         self.heard.append((self._clock.at_ns, event))

@@ -19,10 +19,12 @@ from typing import Any
 import orjson
 
 from server.agent.settings import AgentSettings, SettingsError
-from server.call.capture_file import CaptureError, End, Head, Step, Tape, Text, read
+from server.call.capture_file import NOTHING, CaptureError, End, Head, Step, Tape, Text, read
 from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
+from server.call.shape import check_fields
 from server.dialogue import event as ev
 from server.dialogue.conversation import Conversation
+from server.turn.machine import UnexpectedEvent
 
 MAX_DIFFERENCES = 50
 
@@ -130,6 +132,8 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
                     result.differs(Difference(result.steps, now_ns, name, tuple(recorded), tuple(decided)))
             case End():
                 result.is_cut = record.is_truncated
+    if conversation is None:
+        raise CaptureError(NOTHING)
     result.recorded_hash, result.decided_hash = then.hexdigest(), now.hexdigest()
     return result
 
@@ -178,14 +182,26 @@ def settings_of(head: Head) -> AgentSettings:
 def event_of(step: Step) -> ev.Event:
     """Raises CaptureError for an event that this version does not know."""
     try:
+        kind = ev.EVENTS.get(step.name)
+        if kind is not None:
+            check_fields(kind, step.values)
         return ev.event_from(step.name, step.values)
     except (TypeError, ValueError) as error:
         raise CaptureError(f"made by another version: {error}") from error
 
 
 def decisions(conversation: Conversation, event: ev.Event, now_ns: int) -> list[Any]:
-    """The actions of one step, JSON-plain as a capture holds them."""
-    made = conversation.step(event, now_ns)
+    """The actions of one step, JSON-plain as a capture holds them.
+
+    Raises:
+        UnexpectedEvent: it cannot happen here. CaptureError: with it the conversation fails, as no call did.
+    """
+    try:
+        made = conversation.step(event, now_ns)
+    except UnexpectedEvent:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CaptureError(f"{type(event).__name__} cannot be decided: {error!r:.100}") from error
     plain_again: list[Any] = orjson.loads(orjson.dumps([[type(one).__name__, one] for one in made]))
     return plain_again
 
