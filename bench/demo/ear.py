@@ -41,6 +41,7 @@ class Ear:
         self._again = again
         self._talk = talk
         self._corrected: dict[str, int] = {}
+        self._repeated: set[Say] = set()
 
     def __call__(self, records: Sequence[TurnRecord]) -> Say | None:
         last = records[-1]
@@ -49,7 +50,10 @@ class Ear:
         since_ms = last.said_to_ms - SLACK_MS
         said = " ".join(s.text for s in self._talk().segments if s.speaker == "agent" and s.start_ms > since_ms)
         if not has_keyword(said, last.say.expect):
-            return self._again.get(last.say)
+            # Twice at most, also where the words are the same both times.
+            again = self._again.get(last.say) if last.say not in self._repeated else None
+            self._repeated.add(last.say)
+            return again
         for name in wrong(said, last.say.holds):
             if self._corrected.get(name, 0) < MAX_CORRECTIONS:
                 self._corrected[name] = self._corrected.get(name, 0) + 1

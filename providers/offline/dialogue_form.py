@@ -150,7 +150,10 @@ class FormTurn(Saying):
         """Take the values in the text: sure ones anywhere, then the asked one from what is left."""
         used: set[int] = set()
         changed = False
-        order = sorted((self.script.slots[name] for name in form.slots), key=lambda slot: _ORDER[slot.type])
+        # What stands after "my name is" is a name, whatever it sounds like.
+        is_name = asked is not None and asked.type == "name" and is_led(self.heard.words, self.script.lexicon)
+        slots = (self.script.slots[name] for name in form.slots)
+        order = sorted(slots, key=lambda slot: -1 if is_name and slot.type == "name" else _ORDER[slot.type])
         for slot in order:
             found = find(slot, self.heard.text, self.script.lexicon, strict=True, used=frozenset(used))
             if found is not None:

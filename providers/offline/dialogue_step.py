@@ -80,7 +80,8 @@ class _Turn(FormTurn):
             self.run(same)
             self._follow_up([same])
         elif wanted:
-            for intent in wanted:
+            # "She wants a cleaning. What does that cost?": the answer first, then the questions of the form.
+            for intent in sorted(wanted, key=lambda one: bool(one.slots)):
                 self.run(intent)
                 if self.state.form:
                     break

@@ -61,6 +61,11 @@ def test_a_turn_is_said_again_once() -> None:
     assert says("Which day would suit you?", AGAIN) is None
 
 
+def test_a_turn_is_said_again_once_in_the_same_words_too() -> None:
+    ear = Ear(WISHES, {ASK: ASK}, lambda: answered("Which day would suit you?"))
+    assert [ear([record(ASK)]), ear([record(ASK)])] == [ASK, None]
+
+
 def test_a_value_is_corrected_so_often_and_then_let_be() -> None:
     ear = Ear(WISHES, {}, lambda: answered("Tuesday, for Helen Parker. Is that right?"))
     said = [ear([record(ASK)]) for _ in range(MAX_CORRECTIONS + 1)]

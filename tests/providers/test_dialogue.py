@@ -78,6 +78,19 @@ CONVERSATIONS = {
             ("The name is Martin Hooper.", "for Martin Hooper"),
         ],
     ),
+    "a name that sounds like a treatment": (
+        CLINIC,
+        [
+            ("I need a filling on Tuesday at three.", "your name"),
+            ("My name's Martin Cleaper.", "filling, Tuesday, 3 o'clock, for Martin Cleaper."),
+        ],
+    ),
+    "a question beside a wish": (
+        CLINIC,
+        [
+            ("My wife wants her teeth whitened. What does that cost?", "whitening 250. Which day would suit you?"),
+        ],
+    ),
     "the same question of another day": (
         CLINIC,
         [
