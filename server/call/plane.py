@@ -28,7 +28,7 @@ from server.call.session import CallFacts, CallServices, CallSession
 from server.dialogue.conversation import Conversation
 from server.errors import CallError
 from server.store.agents import AgentVersion
-from server.store.fact import CallStarted
+from server.store.fact import CallEnded, CallStarted
 from server.store.token import StreamTokens
 from server.wire.browser import BrowserWire
 from server.wire.event import MediaFormat, StreamStarted, Wire
@@ -274,6 +274,10 @@ class CallPlane:
         except CallError as error:
             log.error("stream %s: %s", entry.id, error, extra={"event": "call_failed"})
             session = None
+        except Exception:
+            # A fault of ours ends this stream, and never the process with everybody else's calls.
+            log.exception("stream %s failed", entry.id, extra={"event": "call_failed"})
+            session = None
         finally:
             self._entries.pop(entry.id, None)
             await place.release()
@@ -292,6 +296,32 @@ class CallPlane:
         place: _Place,
         facts: CallFacts,
         claim: Mapping[str, Any],
+        started: StreamStarted,
+        wire: Wire,
+        sink: Sink,
+        close_socket: Callable[[int], None],
+    ) -> CallSession:
+        try:
+            return self._session_of(place, facts, started, wire, sink, close_socket)
+        except Exception as error:
+            self._never_began(facts)
+            raise CallError(f"call {facts.call_id} did not begin: {error!r}") from error
+
+    def _never_began(self, facts: CallFacts) -> None:
+        """The call that was promised ends here: it is on record, and what the carrier asks next gets an answer."""
+        services = self._services
+        services.metrics.observe_call_end(facts.carrier, "error")
+        services.spool.append_nowait(
+            CallEnded(call_id=facts.call_id, reason="error", duration_ms=0, at=services.clock.wall_s(), counters={})
+        )
+        known = self._known.setdefault(facts.carrier_call_id, _Known(facts))
+        known.end_reason = "error"
+        known.ended.set()
+
+    def _session_of(
+        self,
+        place: _Place,
+        facts: CallFacts,
         started: StreamStarted,
         wire: Wire,
         sink: Sink,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import uvloop
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from bench.load.server_process import PUBLIC_URL, ServerProcess
 from bench.sim.twilio import Account, Exchange
+from bench.sim.twiml import Stream, parse_twiml
 from server.node.embedded import EmbeddedServers
 from tests.e2e.test_calls import AGENT, NUMBER
 
@@ -82,5 +87,70 @@ def test_a_repeated_webhook_gets_the_same_answer_from_both(
                 # Each counts what it made while Redis was gone, once each although they come together.
                 await asyncio.gather(*(ask(b, "CA" + f"{n:032d}") for n in range(4, 8)))
                 assert (await counted(a), await counted(b)) == ((1, 1), (5, 5))
+
+    uvloop.run(main())
+
+
+def test_a_stream_that_reaches_a_process_without_its_agent_is_ended_with_words(
+    tmp_path: Path, database_url: str, valkey: EmbeddedServers
+) -> None:
+    """The other process has another database: it holds the secret and cannot know the version of the agent."""
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "test.yaml").write_text(AGENT + '  farewell: "We cannot go on."\n')
+
+    async def main() -> None:
+        account = Account()
+        async with Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange:
+            env = {
+                "PUBLIC_URL": PUBLIC_URL,
+                "TWILIO_ACCOUNT_SID": account.account_sid,
+                "TWILIO_AUTH_TOKEN": account.auth_token,
+                "TWILIO_API_URL": exchange.rest_url,
+                "AGENTS_DIR": str(tmp_path / "agents"),
+                "TALKSPURT_SECRET": "s" * 40,
+                "REDIS_URL": valkey.redis_url,
+            }
+            sid = "CA" + "1" * 32
+            form = {"CallSid": sid, "AccountSid": account.account_sid, "From": "+15552000007", "To": NUMBER}
+            async with (
+                ServerProcess({**env, "DATABASE_URL": database_url}, data_dir=tmp_path / "a") as a,
+                ServerProcess(env, data_dir=tmp_path / "b") as b,
+            ):
+                exchange.local_url = a.url
+                answer = await exchange.post(f"{PUBLIC_URL}/twilio/voice", form)
+                (stream,) = parse_twiml(answer.content, "text/xml")
+                assert isinstance(stream, Stream)
+                signed = {"X-Twilio-Signature": exchange.sign(stream.url, {}), "X-Forwarded-Proto": "https"}
+                address = b.url.replace("http", "ws") + urlsplit(stream.url).path
+                start = {
+                    "event": "start",
+                    "sequenceNumber": "1",
+                    "streamSid": "MZ" + "1" * 32,
+                    "start": {
+                        "streamSid": "MZ" + "1" * 32,
+                        "accountSid": account.account_sid,
+                        "callSid": sid,
+                        "tracks": ["inbound"],
+                        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+                        "customParameters": stream.parameters,
+                    },
+                }
+                async with connect(address, additional_headers=signed) as socket:
+                    await socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+                    await socket.send(json.dumps(start))
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await socket.recv()
+                assert closed.value.rcvd is not None and closed.value.rcvd.code == 1011
+                exchange.local_url = b.url
+                after = await exchange.post(stream.action, form)
+                assert [verb.name for verb in parse_twiml(after.content, "text/xml")] == [
+                    "Say",
+                    "Hangup",
+                ]
+                assert b"We cannot go on." in after.content
+                assert 'calls_total{channel="twilio",outcome="error"} 1.0' in await b.metrics()
+                # The process goes on: a call of its own is taken.
+                form["CallSid"] = "CA" + "2" * 32
+                assert b"<Stream" in (await exchange.post(f"{PUBLIC_URL}/twilio/voice", form)).content
 
     uvloop.run(main())
