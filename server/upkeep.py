@@ -27,7 +27,7 @@ from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
 from providers.health import Attempt, ProviderHealth
 from server.agent.settings import AgentSettings
 from server.call.clips import Clips, speech_request
-from server.call.recogniser import Ear, open_stream, transcriber_config
+from server.call.recogniser import CLOSE_S, Ear, open_stream, transcriber_config
 from server.catalogue import Catalogue
 from server.readiness import variants
 from server.store.agents import AgentVersion
@@ -217,10 +217,12 @@ async def _hear(slug: str, ear: Ear, settings: AgentSettings, phrases: tuple[str
             return
         raise ProviderUnavailable("ended its stream", provider=ear.provider.name)
 
+    await _settle(slug, "hear", opened.attempt, ear.health, recognise())
     try:
-        await _settle(slug, "hear", opened.attempt, ear.health, recognise())
-    finally:
-        await opened.stream.aclose()
+        async with asyncio.timeout(CLOSE_S):
+            await opened.stream.aclose()
+    except (TimeoutError, ProviderError) as error:
+        log.warning("recogniser did not close: %s", error, extra={"event": "provider_failed", "agent": slug})
 
 
 async def _think(one: ModelCandidate, settings: AgentSettings) -> None:
