@@ -19,8 +19,10 @@ FIRST_SAMPLES = 64
 FIRST_MIN_SAMPLES = 16
 # A wait that the provider asks for (429) is kept when it is no longer than this; else the next one is quicker.
 MAX_POLITE_WAIT_MS = 400
-# Failures that say nothing about the provider's health: the request was wrong.
+# Failures that say nothing about the provider's health, but that it answers: the request was wrong.
 OUR_FAULT = (400, 413, 422)
+# A failure is news for so long; after that somebody should ask, or what is said of the provider is an old story.
+NEWS_S = 30.0
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class ProviderHealth:
     last_error: str = ""  # kind of the last failure; empty when a request has succeeded since
     has_worked: bool = False
     _has_failed_first: bool = False
+    _failed_at_s: float | None = None
     _first_ms: deque[float] = field(default_factory=lambda: deque(maxlen=FIRST_SAMPLES))
 
     def may(self) -> bool:
@@ -44,6 +47,11 @@ class ProviderHealth:
     def can_work(self) -> bool:
         """Whether a call may count on it: it is not left alone, and if it has failed it has also worked."""
         return self.breaker.state == "closed" and not self._has_failed_first
+
+    @property
+    def needs_asking(self) -> bool:
+        """Whether a request is wanted that tells how it is: a call may not count on it, or its last failure is old."""
+        return not self.can_work or (self._failed_at_s is not None and _now_s() >= self._failed_at_s + NEWS_S)
 
     def claim(self) -> bool:
         """`may`, right before the request: who is let through must `begin` it."""
@@ -61,22 +69,23 @@ class ProviderHealth:
 
     def on_success(self) -> None:
         before = self.breaker.state
-        self.has_worked, self._has_failed_first, self.last_error = True, False, ""
+        self.has_worked, self._has_failed_first, self.last_error, self._failed_at_s = True, False, "", None
         self.breaker.on_success(_now_s())
         self._tell(before)
 
     def on_failure(self, error: ProviderError) -> None:
         kind = failure_kind(error)
         self.observer.on_failure(self.service, self.provider, kind)
-        if isinstance(error, ProviderRejected) and error.status in OUR_FAULT:
-            if not self.has_worked and not self.last_error:
-                self.last_error = kind
-            self.breaker.on_dropped()
-            return
-        self.last_error = kind
-        self._has_failed_first = not self.has_worked
         before = self.breaker.state
-        self.breaker.on_failure(_now_s())
+        if isinstance(error, ProviderRejected) and error.status in OUR_FAULT:
+            if not self.has_worked:
+                self.last_error, self._has_failed_first, self._failed_at_s = kind, False, None
+            if before == "half_open":
+                self.breaker.on_success(_now_s())  # it is there, which is what the probe was to tell
+        else:
+            self.last_error, self._failed_at_s = kind, _now_s()
+            self._has_failed_first = not self.has_worked
+            self.breaker.on_failure(_now_s())
         self._tell(before)
 
     def on_cut(self, error: ProviderError) -> None:

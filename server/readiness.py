@@ -39,10 +39,13 @@ class Readiness:
         self._variants: dict[str, list[_Variant]] = {}
 
     def degraded(self) -> dict[str, dict[str, str]]:
-        """service/provider -> state of its breaker and kind of its last failure, of those that are not well."""
+        """service/provider -> state of its breaker and kind of its last failure, of those in use that are not well."""
+        self._refresh()
+        variants_in_use = (one for found in self._variants.values() for one in found)
+        in_use = (health for one in variants_in_use for healths in one.healths.values() for health in healths)
         return {
             f"{one.service}/{one.provider}": {"state": one.breaker.state, "last_error": one.last_error}
-            for one in self._catalogue.healths()
+            for one in in_use
             if one.last_error or one.breaker.state != "closed"
         }
 
@@ -52,9 +55,7 @@ class Readiness:
         An agent without a voice is no such one while all its fixed texts are in memory, in whoever's voice: it still
         greets, apologises and puts the caller through.
         """
-        agents = self._agents()
-        self._variants = {one.id: self._variants.get(one.id) or self._read(one) for one in agents}
-        for agent in agents:
+        for agent in self._refresh():
             for variant in self._variants[agent.id]:
                 for service, healths in variant.healths.items():
                     if any(one.can_work for one in healths):
@@ -64,6 +65,11 @@ class Readiness:
                     who = ", ".join(f"{one.provider}: {one.last_error or one.breaker.state}" for one in healths)
                     return f"nobody {_DOES[service]} for agent {agent.slug} ({who})"
         return None
+
+    def _refresh(self) -> Sequence[AgentVersion]:
+        agents = self._agents()
+        self._variants = {one.id: self._variants.get(one.id) or self._read(one) for one in agents}
+        return agents
 
     def _read(self, agent: AgentVersion) -> list[_Variant]:
         found = []

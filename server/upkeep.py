@@ -2,7 +2,7 @@
 
     start ─► models loaded, fixed texts rendered, every service reached once ─► ready
     then, every ROUND_S ─► an agent that has come since is warmed up
-                        ─► a provider that cannot work gets one small request, as a call would make it
+                        ─► a provider that cannot work, or failed half a minute ago, gets one small request
                         ─► fixed texts that another voice had to speak are rendered again, when their own is back
 
 Without the second a process that a load balancer has taken out would never learn that its providers are back: no call
@@ -112,13 +112,13 @@ class Upkeep:
                 self._reached.add(id(one.health))
 
     async def ask_again(self) -> None:
-        """One request to each provider that cannot work and whose breaker lets us, as an agent would make it."""
-        if all(one.can_work for one in self._catalogue.healths()):
+        """One request to each provider that needs it and whose breaker lets us, as an agent would make it."""
+        if not any(one.needs_asking for one in self._catalogue.healths()):
             return
         asked: set[int] = set()
 
         def is_due(health: ProviderHealth) -> bool:
-            if health.can_work or id(health) in asked or not health.claim():
+            if not health.needs_asking or id(health) in asked or not health.claim():
                 return False
             asked.add(id(health))
             return True

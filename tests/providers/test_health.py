@@ -6,12 +6,25 @@ import asyncio
 
 import pytest
 
-from providers.breaker import FAILURES_IN_A_ROW
+from providers.breaker import FAILURES_IN_A_ROW, MAX_PAUSE_S
 from providers.errors import ProviderError, ProviderRejected, ProviderTimeout, ProviderUnavailable
-from providers.health import ProviderHealth
+from providers.health import NEWS_S, ProviderHealth
 
 WRONG = ProviderRejected("language", status=400, provider="x")
+DOWN = ProviderUnavailable("gone")
 REFUSED = ProviderRejected("key", status=401, provider="x")
+
+
+class Clock:
+    now_s = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The loop's clock, moved by the test."""
+    one = Clock()
+    monkeypatch.setattr("providers.health._now_s", lambda: one.now_s)
+    return one
 
 
 def after(*reports: ProviderError | None) -> ProviderHealth:
@@ -42,7 +55,9 @@ def after(*reports: ProviderError | None) -> ProviderHealth:
         # A wrong request says nothing of the provider; until it has worked it is shown.
         ((WRONG,), True, "rejected_400"),
         ((None, WRONG), True, ""),
-        ((REFUSED, WRONG), False, "rejected_401"),
+        # Nor does it hide that it answers now.
+        ((REFUSED, WRONG), True, "rejected_400"),
+        ((None, *[DOWN] * FAILURES_IN_A_ROW, WRONG), False, "unavailable"),
     ],
 )
 def test_what_failures_and_successes_make_of_it(
@@ -50,3 +65,34 @@ def test_what_failures_and_successes_make_of_it(
 ) -> None:
     health = after(*reports)
     assert (health.can_work, health.last_error) == (can_work, last_error)
+
+
+def test_a_probe_that_is_answered_with_our_own_fault_ends_the_outage(clock: Clock) -> None:
+    health = ProviderHealth("stt", "x")
+    for _ in range(FAILURES_IN_A_ROW):
+        health.begin().failed(DOWN)
+    assert health.breaker.state == "open" and not health.claim()
+    clock.now_s += MAX_PAUSE_S
+    assert health.claim() and health.breaker.state == "half_open"
+    health.begin().failed(WRONG)
+    assert health.breaker.state == "closed" and health.can_work
+
+
+def test_an_old_failure_asks_for_news(clock: Clock) -> None:
+    health = ProviderHealth("stt", "x")
+    assert not health.needs_asking
+    health.begin().failed(DOWN)
+    assert health.needs_asking, "it never worked"
+    health.begin().succeeded()
+    health.begin().failed(DOWN)
+    clock.now_s += NEWS_S - 1
+    assert not health.needs_asking
+    clock.now_s += 1
+    assert health.needs_asking
+    health.begin().failed(DOWN)
+    assert not health.needs_asking, "that was the news"
+    health.begin().succeeded()
+    clock.now_s += NEWS_S
+    health.begin().failed(WRONG)
+    clock.now_s += NEWS_S
+    assert not health.needs_asking
