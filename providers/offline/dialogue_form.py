@@ -8,9 +8,12 @@ from providers.offline.script import Intent, fill
 from providers.offline.slot import find
 from providers.offline.slot_name import is_led
 from providers.offline.slot_spec import Slot
+from providers.offline.slot_time import is_part_of_day
+from providers.offline.words import ordinary_stems, stem
 
 MAX_MISSES = 3  # then on_lost
 MAX_NAMED_WORDS = 6
+MAX_CORRECTION_WORDS = 8
 MIN_ASIDE_WORDS = 4  # shorter is a name, whatever it sounds like
 # Surer kinds first: what they use is not taken for something else ("at eight" is no count of people).
 _ORDER = {"date": 0, "time": 1, "number": 2, "digits": 3, "choice": 4, "name": 5, "text": 6}
@@ -30,6 +33,10 @@ class FormTurn(Saying):
             self.state.deferred = []
             self.state.values = {name: value for name, value in self.state.kept.items() if name in intent.slots}
             self._fill(intent, None, lenient=False)
+            if intent.new and not self.heard.leads_to(intent.new):
+                # "I have an appointment on Monday, could we move it?": that is the old one.
+                for name in intent.new:
+                    self.state.values.pop(name, None)
             self._advance(intent)
         else:
             self._call(intent)
@@ -56,6 +63,7 @@ class FormTurn(Saying):
             self._ask("else", f"{self._phrase('dropped')} {self._phrase('anything_else')}")
             return
         asked = script.slots[state.slot] if pending == "slot" else None
+        self.is_answer = True
         answer = self.heard.yes_or_no()
         if pending in ("confirm", "change") and not self._strictly(form) and (named := self._named(form)) is not None:
             state.values.pop(named.name, None)
@@ -81,14 +89,25 @@ class FormTurn(Saying):
     def _confirmed(self, form: Intent, answer: str, changed: bool) -> None:
         if changed or self.reply.question:
             self._advance(form)
-        elif answer == "yes" and self.state.is_heard:
+        elif self._strictly(form) and (answer != "yes" or not self._says_more()):
+            self._advance(form)  # a value said once more: read it back once more
+        elif answer == "yes" and self.state.is_heard and (not self._says_more() or self.misses):
             self._finish(form)
+        elif answer == "yes" and self.state.is_heard:
+            # "Yes, it's terrible" may have been "yes, it's Sarah Bell": nothing is done on half an answer.
+            self._miss(form, lambda: self._advance(form))
         elif answer == "no" and self.state.is_heard:
             self._ask("change", self._phrase("change"))
         elif answer:
             self._advance(form)  # the question was not heard: ask it again
         else:
             self._miss(form, lambda: self._ask("confirm", self._phrase("yes_or_no")))
+
+    def _says_more(self) -> bool:
+        """Whether a yes goes on to something that is not in everybody's mouth: "yes, it is ..."."""
+        lexicon, said = self.script.lexicon, f" {self.heard.words} "
+        goes_on = any(f" {one} " in said for one in lexicon.yes_but)
+        return goes_on and any(stem(word, lexicon) not in ordinary_stems(lexicon) for word in said.split())
 
     def _ask_otherwise(self, form: Intent) -> None:
         """Ask once more; after that go on with the other values, and come back to this one at the end."""
@@ -151,11 +170,14 @@ class FormTurn(Saying):
         used: set[int] = set()
         changed = False
         # What stands after "my name is" is a name, whatever it sounds like.
-        is_name = asked is not None and asked.type == "name" and is_led(self.heard.words, self.script.lexicon)
+        is_name = is_led(self.heard.words, self.script.lexicon)
         slots = (self.script.slots[name] for name in form.slots)
         order = sorted(slots, key=lambda slot: -1 if is_name and slot.type == "name" else _ORDER[slot.type])
         for slot in order:
             found = find(slot, self.heard.text, self.script.lexicon, strict=True, used=frozenset(used))
+            if found is not None and self.is_answer and lenient and is_part_of_day(found):
+                # "At you in the afternoon": in an answer the hour is looked for beside it.
+                found = find(slot, self.heard.text, self.script.lexicon, strict=False, used=frozenset(used))
             if found is not None:
                 used |= set(range(found.start, found.end))
                 changed |= self._take(slot, found.value)
@@ -171,7 +193,7 @@ class FormTurn(Saying):
         words = said.split()
         head = max((one.count(" ") + 1 for one in lexicon.no if said.startswith(f"{one} ")), default=0)
         rest = " ".join(self.heard.text.split()[head:])
-        if not rest or len(words) - head > MAX_NAMED_WORDS:
+        if not rest or len(words) - head > MAX_CORRECTION_WORDS:
             return False
         slots = (self.script.slots[name] for name in form.slots)
         for slot in sorted(slots, key=lambda one: _ORDER[one.type]):

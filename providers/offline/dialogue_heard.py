@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from providers.offline.script import Intent, Script
+from providers.offline.slot import find
 from providers.offline.words import plain, similarity
 
 CERTAIN = 0.36  # answered at once; these were tuned on tests/data/dialogue_development.yaml
@@ -58,6 +59,17 @@ class Heard:
         elif first[1] - second[1] >= WIDE_MARGIN:
             threshold *= LESS_CERTAIN
         return first[1] >= threshold and first[1] - second[1] >= MARGIN
+
+    def leads_to(self, names: tuple[str, ...]) -> bool:
+        """Whether one of the values of these slots is what the caller wants it to be: "to Friday", "Friday instead"."""
+        lexicon, words = self.script.lexicon, self.words.split()
+        if any(word in lexicon.instead for word in words):
+            return True
+        for name in names:
+            found = find(self.script.slots[name], self.text, lexicon, strict=True)
+            if found is not None and found.start and words[found.start - 1] in lexicon.leads_to:
+                return True
+        return False
 
     def is_question(self) -> bool:
         return "?" in self.text

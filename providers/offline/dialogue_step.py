@@ -80,8 +80,7 @@ class _Turn(FormTurn):
             self.run(same)
             self._follow_up([same])
         elif wanted:
-            # "She wants a cleaning. What does that cost?": the answer first, then the questions of the form.
-            for intent in sorted(wanted, key=lambda one: bool(one.slots)):
+            for intent in self._in_order(wanted):
                 self.run(intent)
                 if self.state.form:
                     break
@@ -90,6 +89,14 @@ class _Turn(FormTurn):
             self.run(begun)
         else:
             self._unsure(pending)
+
+    def _in_order(self, wanted: list[Intent]) -> list[Intent]:
+        """ "She wants a cleaning. What does that cost?": what is asked is answered before the questions of a form."""
+        if not any(one.slots for one in wanted):
+            return wanted
+        last = self.script.matcher.parts(self.heard.text)[-1]
+        asked = self.script.matcher.scores(last)[0][0] if self.heard.text.rstrip().endswith("?") else ""
+        return sorted((one for one in wanted if one.slots or one.name == asked), key=lambda one: bool(one.slots))
 
     def chose_meaning(self) -> bool:
         """The answer to "did you mean"; False when it is something new."""

@@ -15,7 +15,9 @@ class Lexicon:
 
     `numbers` are the parts of spoken numbers; `hundred` multiplies what stands before it.
     `ordinary` are frequent words beside the stop words: never a rarer one misheard. `and_what_of` begins a question
-    that is the last one with another value. `next_week` beside a weekday makes it the one of the week to come.
+    that is the last one with another value. `leads_to` and `instead` say that a value is the new one. A yes with
+    `yes_but` may be no yes. `hour_sounds` are words that an hour is misheard as. `next_week` beside a weekday makes it
+    the one of the week to come.
     """
 
     stop_words: frozenset[str]
@@ -37,6 +39,10 @@ class Lexicon:
     leave: tuple[str, ...]
     first: tuple[str, ...]
     second: tuple[str, ...]
+    leads_to: tuple[str, ...]
+    instead: tuple[str, ...]
+    yes_but: tuple[str, ...]
+    hour_sounds: Mapping[str, int]
     and_what_of: tuple[str, ...]
     next_week: tuple[str, ...]
     name_before: tuple[str, ...]
@@ -135,6 +141,10 @@ ENGLISH = Lexicon(
     ),
     first=("first", "former"),
     second=("second", "latter", "last"),
+    leads_to=("to", "till", "until", "for"),
+    instead=("instead", "rather"),
+    yes_but=("it is", "but", "the name", "my name", "only", "except"),
+    hour_sounds={"to": 2, "too": 2, "you": 2, "for": 4, "fore": 4, "ate": 8, "won": 1, "tin": 10, "tree": 3, "free": 3},
     and_what_of=("and ", "what about ", "and what about ", "how about ", "and how about "),
     next_week=("next week", "week after"),
     name_before=("my name is", "my name", "name is", "the name is", "this is", "i am", "it is", "call me",
@@ -225,6 +235,10 @@ SPANISH = Lexicon(
            "he cambiado de idea", "mejor no"),
     first=("primero", "primera", "lo primero"),
     second=("segundo", "segunda", "lo segundo"),
+    leads_to=("al", "a", "para", "hasta"),
+    instead=("vez",),
+    yes_but=("pero", "el nombre", "mi nombre", "salvo"),
+    hour_sounds={},
     and_what_of=("y ", "que tal ", "y que tal ", "que hay de ", "y que hay de "),
     next_week=("semana que viene", "proxima semana", "semana proxima"),
     name_before=("a nombre de", "me llamo", "mi nombre es", "nombre de", "el nombre es", "soy", "habla", "de"

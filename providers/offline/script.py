@@ -23,7 +23,9 @@ MAX_INTENTS = 100
 MAX_EXAMPLES = 200
 
 _SCRIPT_KEYS = {"facts", "synonyms", "slots", "intents", "phrases", "on_no", "on_lost"}
-_INTENT_KEYS = {"examples", "keywords", "label", "answer", "slots", "confirm", "done", "tool", "follow_up", "repeat"}
+_INTENT_KEYS = {
+    "examples", "keywords", "label", "answer", "slots", "new", "confirm", "done", "tool", "follow_up", "repeat"
+}  # fmt: skip
 _SLOT_KEYS = {"type", "ask", "reask", "invalid", "min", "max", "refuse", "choices", "keep", "cues", "label"}
 _TOOL_KEYS = {"name", "arguments", "answer", "failed"}
 _VARIABLE = re.compile(r"\{(\w+)\}")
@@ -41,7 +43,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """One thing a caller wants. With `slots` it is a form: asked one by one, confirmed, done."""
+    """One thing a caller wants. With `slots` it is a form: asked one by one, confirmed, done.
+
+    `new` are slots that replace something: what the first sentence says of them is what was, unless it leads to it.
+    """
 
     name: str
     label: str
@@ -49,6 +54,7 @@ class Intent:
     keywords: tuple[str, ...]
     answer: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
     confirm: str = ""
     done: tuple[str, ...] = ()
     tool: Tool | None = None
@@ -162,6 +168,10 @@ def _intent(name: str, raw: Any, slots: Mapping[str, Slot], facts: Mapping[str, 
     for slot in form:
         if slot not in slots:
             raise _wrong(f"{path}.slots", f"no slot named {slot!r}")
+    new = _texts(raw.get("new", ()), f"{path}.new")
+    for slot in new:
+        if slot not in form:
+            raise _wrong(f"{path}.new", f"{slot!r} is none of its slots")
     intent = Intent(
         name=name,
         label=str(raw.get("label", "")),
@@ -169,6 +179,7 @@ def _intent(name: str, raw: Any, slots: Mapping[str, Slot], facts: Mapping[str, 
         keywords=_texts(raw.get("keywords", ()), f"{path}.keywords"),
         answer=_texts(raw.get("answer", ()), f"{path}.answer"),
         slots=form,
+        new=new,
         confirm=str(raw.get("confirm", "")),
         done=_texts(raw.get("done", ()), f"{path}.done"),
         tool=_tool(raw["tool"], f"{path}.tool") if "tool" in raw else None,

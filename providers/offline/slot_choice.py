@@ -31,6 +31,9 @@ def find_choice(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool)
             wanted = _wanted(phrase, lexicon)[0]
             nearest = [_near(phrase, lexicon, word) for word in words]
             hits = [at for at, (found, sure) in enumerate(nearest) if found and sure >= least]
+            exact = [at for at in hits if nearest[at][1] == 1]
+            # "Anna Colin would like a clean": beside the word itself what resembles it is something else.
+            hits = exact if {nearest[at][0] for at in exact} == wanted else hits
             if {nearest[at][0] for at in hits} != wanted:
                 continue
             sure = sum(nearest[at][1] for at in hits) / len(hits) + 0.1 * len(wanted)

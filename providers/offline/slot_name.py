@@ -9,6 +9,7 @@ from providers.offline.slot_spec import Found
 from providers.offline.words import ordinary_stems, plain, stem
 
 MAX_NAME_WORDS = 4
+MAX_BARE_WORDS = 4  # without anything that introduces it
 
 
 def find_name(text: str, words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
@@ -21,7 +22,14 @@ def find_name(text: str, words: list[str], lexicon: Lexicon, *, strict: bool) ->
         match = re.search(rf"\b{lead} (.+)", said)
         if match is not None and not (strict and weak and not _capital_after(text, lead)):
             return _name_of(text, match.group(1).split(), words, lexicon, strict=strict)
-    return None if strict else _name_of(text, words, words, lexicon, strict=False)
+    if strict or (len(words) > MAX_BARE_WORDS and not _has_a_name(text)):
+        return None
+    return _name_of(text, words, words, lexicon, strict=False)
+
+
+def _has_a_name(text: str) -> bool:
+    """Whether two words in a row are written as names: a long sentence without them is no name."""
+    return re.search(r"\b[A-ZÁÉÍÓÚÑ][a-zà-ÿ]+ [A-ZÁÉÍÓÚÑ][a-zà-ÿ]+", text) is not None
 
 
 def is_led(words: str, lexicon: Lexicon) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from providers.offline.lexicon import ENGLISH, Lexicon
 from providers.offline.slot_number import read_number
 from providers.offline.slot_spec import Found
+from providers.offline.words import similarity
 
 
 def find_time(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
@@ -12,19 +13,35 @@ def find_time(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | No
     for at in range(len(words)):
         found = read(words, at, lexicon, strict)
         if found is not None:
-            return _with_its_hour(found, words, lexicon) if lexicon is ENGLISH else found
+            return _with_its_hour(found, words, lexicon, strict=strict) if lexicon is ENGLISH else found
     return None
 
 
-def _with_its_hour(found: Found, words: list[str], lexicon: Lexicon) -> Found:
+def is_part_of_day(found: Found) -> bool:
+    """ "In the morning": no hour."""
+    return found.value.startswith("in the ")
+
+
+def _with_its_hour(found: Found, words: list[str], lexicon: Lexicon, *, strict: bool) -> Found:
     """ "Eleven would pull up in the morning": beside a part of the day a bare number is the hour."""
-    if not found.value.startswith("in the "):
+    if not is_part_of_day(found):
         return found
     for at in range(found.start):
         hour = _read_english_time(words, at, lexicon, False)
         if hour is not None and words[at] != "one" and hour.end <= found.start:
             return Found(hour.value, at, found.end)
-    return found
+    return found if strict else _misheard_hour(found, words, lexicon)
+
+
+def _misheard_hour(found: Found, words: list[str], lexicon: Lexicon) -> Found:
+    """ "At you in the afternoon", "to it lock in the afternoon": just before a part of the day it was an hour."""
+    before = words[: found.start]
+    while before and (before[-1] in ("in", "the", "it", "of", "at", "add") or similarity(before[-1], "oclock") >= 0.5):
+        before.pop()
+    hour = lexicon.hour_sounds.get(before[-1]) if before else None
+    if hour is None or len(found.value.split()) != 3:
+        return found
+    return _english(hour, 0, words, len(before) - 1, found.end) or found
 
 
 def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool) -> Found | None:

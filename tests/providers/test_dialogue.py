@@ -57,6 +57,50 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "a name beside the word that it resembles, and the same value said once more": (
+        CLINIC,
+        [
+            ("Hello, this is Anna Colin. I'd like to have a deep clean on Wednesday at three.", "for Anna Colin."),
+            ("No, my name is Emma Collin.", "cleaning, Wednesday, 3 o'clock, for Emma Collin."),
+            ("No, my name is Emma Collin.", "for Emma Collin. Is that right?"),
+            ("Yes, that's exactly right.", "You are booked, Emma Collin"),
+        ],
+    ),
+    "an hour that was misheard before a part of the day": (
+        CLINIC,
+        [
+            ("Could I get a filling on Friday?", "what time"),
+            ("Could I come at you in the afternoon?", "your name"),
+            ("I'm David Miller", "filling, Friday, 2 PM, for David Miller."),
+            ("No, at nine.", "Friday, 9 o'clock"),
+            ("No, add to it lock in the afternoon.", "Friday, 2 PM,"),
+        ],
+    ),
+    "no name, and half a yes": (
+        CLINIC,
+        [
+            ("I need to cancel my appointment.", "your name"),
+            ("Teeth cancel my appointments tomorrow.", "What name"),
+            ("It's Sarah Bennett", "the appointment of Sarah Bennett, tomorrow. Is that right?"),
+            ("Yes, it's terrible.", "the appointment of Sarah Bennett, tomorrow. Is that right?"),
+            ("Yes, cancel it please.", "It is cancelled."),
+        ],
+    ),
+    "the day that was is not the day to come": (
+        CLINIC,
+        [
+            ("Hi, I have an appointment on Monday, but now I have to work, could we move it?", "May I have your name"),
+            ("My name is Laura Adams", "Which day"),
+            ("Thursday at ten", "Laura Adams, your new appointment is Thursday, 10 o'clock."),
+        ],
+    ),
+    "a day that it is moved to": (
+        CLINIC,
+        [
+            ("Can you move my appointment to Friday at ten?", "May I have your name"),
+            ("My name is Laura Adams", "your new appointment is Friday, 10 o'clock."),
+        ],
+    ),
     "each value corrected by itself, without a verb": (
         CLINIC,
         [
