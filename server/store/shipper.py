@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS = 500
 BATCH_S = 5.0
 """One transaction; a slow commit makes the next batch larger, nothing waits for it."""
+GATHER_S = 0.25
+"""From the first fact that waits to the transaction that takes it and all that came meanwhile. Facts are on the local
+disk by then; a transaction for each group of the spool cost a tenth of the server's CPU (docs/performance.md)."""
 BACKOFF_S = (0.1, 5.0)
 POISON_TRIES = 5
 POISON_BACKOFF_S = 0.02
@@ -70,6 +73,7 @@ class Shipper:
         *,
         batch_records: int = BATCH_RECORDS,
         backoff_s: tuple[float, float] = BACKOFF_S,
+        gather_s: float = GATHER_S,
     ) -> None:
         self.shipped = 0
         self.failures = 0
@@ -79,10 +83,13 @@ class Shipper:
         self._postgres = postgres
         self._batch_records = batch_records
         self._backoff_s = backoff_s
+        self._gather_s = gather_s
         self._own = Backlog(spool.folder, spool.boot)
         self._adopted: list[Backlog] = []
         self._wake = asyncio.Event()
         self._caught_up = asyncio.Event()
+        self._waiters = 0
+        self._is_hurried = asyncio.Event()
         self._has_looked = False
         self._behind_since: float | None = None
 
@@ -122,6 +129,7 @@ class Shipper:
                         await self._wake.wait()
                 except TimeoutError:
                     pass
+                await self._gather()
         finally:
             self._spool.on_durable = None
             for backlog in self._adopted:
@@ -134,9 +142,24 @@ class Shipper:
         """
         await self._spool.flush()
         target = self._spool.durable_seq
-        while self._spool.shipped_seq < target or self._adopted or not self._has_looked:
-            self._caught_up.clear()
-            await self._caught_up.wait()
+        self._waiters += 1
+        self._is_hurried.set()
+        try:
+            while self._spool.shipped_seq < target or self._adopted or not self._has_looked:
+                self._caught_up.clear()
+                await self._caught_up.wait()
+        finally:
+            self._waiters -= 1
+            if not self._waiters:
+                self._is_hurried.clear()
+
+    async def _gather(self) -> None:
+        """Let more facts come, unless somebody waits for those that are there."""
+        try:
+            async with asyncio.timeout(self._gather_s):
+                await self._is_hurried.wait()
+        except TimeoutError:
+            pass
 
     def _on_durable(self) -> None:
         if self._behind_since is None:
@@ -158,11 +181,11 @@ class Shipper:
         while self._adopted:
             if not await self._ship_some(self._adopted[0], None):
                 await asyncio.to_thread(self._adopted.pop(0).finish)
-        upto = self._spool.durable_seq
-        while await self._ship_some(self._own, upto):
-            upto = self._spool.durable_seq
-        if self._spool.shipped_seq == self._spool.durable_seq:
-            self._behind_since = None
+        # What comes meanwhile gathers for the next time.
+        upto, began = self._spool.durable_seq, time.monotonic()
+        while self._spool.shipped_seq < upto and await self._ship_some(self._own, upto):
+            pass
+        self._behind_since = None if self._spool.shipped_seq == self._spool.durable_seq else began
         self._has_looked = True
         self._caught_up.set()
 

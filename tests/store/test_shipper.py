@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,21 @@ FAST = (0.005, 0.02)
 
 
 class WatchedShipper(Shipper):
-    """Tells when PostgreSQL has been away for three attempts."""
+    """Tells when PostgreSQL has been away for three attempts, how many batches it took, and since when facts waited."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.third_failure = asyncio.Event()
+        self.applied = asyncio.Event()
+        self.waited_since: list[float | None] = []
+        self.meanwhile: list[Callable[[], Awaitable[None]]] = []
+
+    async def _apply(self, *args: Any) -> None:
+        self.waited_since.append(self._behind_since)
+        if self.meanwhile:
+            await self.meanwhile.pop()()
+        await super()._apply(*args)
+        self.applied.set()
 
     def _on_failure(self, error: Exception) -> None:
         super()._on_failure(error)
@@ -94,6 +104,57 @@ def test_a_call_arrives_with_every_field(tmp_path: Path, database_url: str) -> N
             ("hello", "hello", 100, None),
         ]
         assert names_in(tmp_path) == []  # all shipped: no file is left
+
+    asyncio.run(run())
+
+
+def test_facts_of_all_calls_gather_for_one_transaction(tmp_path: Path, database_url: str) -> None:
+    async def run() -> None:
+        _, facts = whole_call(await make_version(database_url))
+        async with running(tmp_path, database_url, gather_s=60.0) as (spool, shipper):
+            await shipper.wait_shipped()
+            for fact in facts:
+                spool.append_nowait(fact)
+                await spool.flush()
+            # Who waits for them does not wait for the gathering.
+            async with asyncio.timeout(10):
+                await shipper.wait_shipped()
+            assert (len(shipper.waited_since), shipper.shipped) == (1, len(facts))
+
+    asyncio.run(run())
+
+
+def test_gathered_facts_go_by_themselves(tmp_path: Path, database_url: str) -> None:
+    async def run() -> None:
+        version = await make_version(database_url)
+        async with running(tmp_path, database_url, gather_s=0.01) as (spool, shipper):
+            spool.append_nowait(whole_call(version)[1][0])
+            async with asyncio.timeout(10):
+                await shipper.applied.wait()
+
+    asyncio.run(run())
+
+
+def test_facts_that_never_stop_coming_do_not_look_like_an_outage(tmp_path: Path, database_url: str) -> None:
+    """The age is that of the facts which wait now, also when there has always been one since long ago."""
+
+    async def run() -> None:
+        _, facts = whole_call(await make_version(database_url))
+        async with running(tmp_path, database_url, gather_s=0.01) as (spool, shipper):
+
+            async def another() -> None:
+                spool.append_nowait(facts[1])
+                await spool.flush()
+
+            async with asyncio.timeout(10):
+                await shipper.wait_shipped()
+                shipper.meanwhile = [another]
+                spool.append_nowait(facts[0])
+                await shipper.wait_shipped()
+                await shipper.wait_shipped()
+            first, second = shipper.waited_since
+            assert first is not None and second is not None and second > first
+            assert shipper.age_s == 0.0
 
     asyncio.run(run())
 
