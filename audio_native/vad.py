@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import webrtcvad
+import _webrtcvad
+
+_process = _webrtcvad.process
 
 RATES_HZ = (8000, 16000, 32000, 48000)
 FRAMES_MS = (10, 20, 30)
@@ -30,7 +32,7 @@ class WebRtcDetector:
         ValueError: a mode, rate or frame that it does not know.
     """
 
-    __slots__ = ("_is_speech", "frame_ms", "mode", "rate_hz")
+    __slots__ = ("_vad", "frame_ms", "mode", "rate_hz")
 
     def __init__(self, mode: int = 2, rate_hz: int = 8000, frame_ms: int = 20) -> None:
         if mode not in (0, 1, 2, 3) or rate_hz not in RATES_HZ or frame_ms not in FRAMES_MS:
@@ -40,7 +42,12 @@ class WebRtcDetector:
         self.mode = mode
         self.rate_hz = rate_hz
         self.frame_ms = frame_ms
-        self._is_speech = webrtcvad.Vad(mode).is_speech
+        self._vad = _webrtcvad.create()
+        _webrtcvad.init(self._vad)
+        _webrtcvad.set_mode(self._vad, mode)
 
     def is_speech(self, frame: bytes) -> bool:
-        return bool(self._is_speech(frame, self.rate_hz))
+        # Safety: the detector reads as many samples as it is told to, and refuses lengths that are no frame. Its own
+        # Python class adds nothing but a check of that length, for a sixth of what a frame costs.
+        voiced: bool = _process(self._vad, self.rate_hz, frame, len(frame) >> 1)
+        return voiced

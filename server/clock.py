@@ -17,11 +17,9 @@ class Clock(Protocol):
 class SystemClock:
     __slots__ = ()
 
-    def now_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def wall_s(self) -> float:
-        return time.time()
+    # Not methods written here: every message asks, and a function of Python costs more than the clock.
+    now_ns = staticmethod(time.monotonic_ns)
+    wall_s = staticmethod(time.time)
 
 
 class ManualClock:

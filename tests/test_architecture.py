@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
 # Time comes in as an argument, and nothing waits.
 PURE_PACKAGES = ("server.agent", "server.wire", "server.turn", "server.dialogue")
 NOT_PURE = {"asyncio", "time", "socket", "threading", "random", "datetime", "os", "uvloop", "httpx", "asyncpg", "redis"}
-EXTERNAL_OF_NATIVE = {"numpy", "soxr", "webrtcvad"}
+EXTERNAL_OF_NATIVE = {"numpy", "soxr", "_webrtcvad"}
 
 
 def module_of(path: Path) -> str:

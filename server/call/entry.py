@@ -40,6 +40,9 @@ class Socket(Protocol):
 
     def send_binary(self, data: bytes) -> bool: ...
 
+    def deliver_to(self, on_message: Callable[[bytes, bool], None]) -> None:
+        """Messages go there from now on, not to `StreamEntry.on_message`."""
+
     def close(self, code: int = 1000) -> None: ...
 
     def abort(self) -> None: ...
@@ -138,6 +141,7 @@ class StreamEntry:
             session = self._make_session(facts, claim, started, self._wire, sink, self._socket.close)
             backlog, self._backlog = self._backlog, []
             self._session = session
+            self._socket.deliver_to(session.on_message)
             await session.run(backlog, self._opening)
             self._socket.close(1000)
             return session

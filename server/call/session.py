@@ -113,7 +113,8 @@ class CallSession:
         self._providers = providers
         self._settings = settings
         self._close_socket = close_socket
-        self._began_ns = services.clock.now_ns()
+        self._now_ns = services.clock.now_ns
+        self._began_ns = self._now_ns()
         self._ended = asyncio.Event()
         self._events: deque[ev.Event] = deque()
         self._is_stepping = False
@@ -206,9 +207,9 @@ class CallSession:
 
     def on_message(self, data: bytes | memoryview, is_text: bool) -> None:
         """A message of the media socket. Never raises: what the peer did wrong ends the stream."""
-        self.last_message_ns = self._services.clock.now_ns()
+        self.last_message_ns = now_ns = self._now_ns()
         if self._tape is not None:
-            self._tape.now_ns = self.last_message_ns
+            self._tape.now_ns = now_ns
         try:
             self.uplink.on_message(data, is_text)
         except RemoteWireError as error:

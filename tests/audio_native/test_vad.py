@@ -24,3 +24,10 @@ def test_tells_speech_from_silence(mode: int, frame_ms: int) -> None:
 def test_refuses_what_it_does_not_know(wrong: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="expected mode"):
         WebRtcDetector(*wrong)
+
+
+@pytest.mark.parametrize("size", [0, 2, 100, 318, 322, 641])
+def test_only_whole_frames_are_read(size: int) -> None:
+    """The detector reads as many samples as it is told that there are."""
+    with pytest.raises(Exception, match="Error while processing frame"):
+        WebRtcDetector(2, 8000, 20).is_speech(bytes(size))

@@ -90,6 +90,25 @@ def test_bytes_sent_with_the_upgrade_are_not_lost(run: Run) -> None:
     run(main())
 
 
+def test_messages_go_where_they_are_wanted_from_now_on(run: Run) -> None:
+    later: list[tuple[bytes, bool]] = []
+
+    async def main() -> None:
+        async with edge_server() as edge, ws_client(edge.port) as client:
+            client.send(b"first", TEXT)
+            assert await client.message() == b"first"
+            handler = edge.router.handlers[0]
+            handler.socket.deliver_to(lambda data, is_text: later.append((data, is_text)))
+            client.send(b"second", TEXT)
+            client.write(ws_frame(BINARY, b"th", fin=False) + ws_frame(CONTINUATION, b"ird") + ws_frame(CLOSE))
+            await closed(handler)
+            assert [data for data, _ in handler.messages] == [b"first"]
+            handler.socket.deliver_to(lambda data, is_text: None)  # the line is gone: nothing to take over
+
+    run(main())
+    assert later == [(b"second", True), (b"third", False)]
+
+
 def test_fragments_become_one_message_with_pings_between(run: Run) -> None:
     async def main() -> None:
         async with edge_server() as edge, ws_client(edge.port) as client:
