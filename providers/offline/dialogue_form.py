@@ -14,6 +14,7 @@ from providers.offline.words import ordinary_stems, stem
 MAX_MISSES = 3  # then on_lost
 MAX_NAMED_WORDS = 6
 MAX_CORRECTION_WORDS = 8
+CERTAIN_ASIDE = 0.7  # asked for in the middle of a form beside values of it
 MIN_ASIDE_WORDS = 4  # shorter is a name, whatever it sounds like
 # Surer kinds first: what they use is not taken for something else ("at eight" is no count of people).
 _ORDER = {"date": 0, "time": 1, "number": 2, "digits": 3, "choice": 4, "name": 5, "text": 6}
@@ -147,11 +148,18 @@ class FormTurn(Saying):
             return False
         if self.heard.is_question():
             return asked is None or find(asked, self.heard.text, self.script.lexicon, strict=True) is None
+        if self._is_plain(form) and pending == "slot":
+            return True
         if self._strictly(form) or (answer and pending in ("confirm", "change")):
             return False
         if asked is not None and asked.type in ("name", "text"):
             return len(self.heard.words.split()) >= MIN_ASIDE_WORDS
         return asked is None or find(asked, self.heard.text, self.script.lexicon, strict=False) is None
+
+    def _is_plain(self, form: Intent) -> bool:
+        """ "It's an emergency. I've broken my tooth": surely something else, whatever values are in it."""
+        best, score = self.script.matcher.scores(self.heard.text)[0]
+        return best != form.name and score >= CERTAIN_ASIDE and not self.script.intents[best].slots
 
     def _answer_aside(self, side: list[Intent], form: Intent, pending: str) -> None:
         self._fill(form, None, lenient=False)

@@ -57,6 +57,13 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "an emergency in the middle of a booking": (
+        CLINIC,
+        [
+            ("I need an appointment on Friday.", "come in for"),
+            ("It's an emergency. I've broken my tooth and I'm in a lot of pain.", "come in at once"),
+        ],
+    ),
     "a name beside the word that it resembles, and the same value said once more": (
         CLINIC,
         [
