@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 cdef class Tape:
     cdef uint8_t* _bytes
     cdef Py_ssize_t _used, _room
-    cdef int64_t _last_ns, _last_chunk, _last_ms
+    cdef int64_t _last_ns, _last_chunk, _last_ms, _step_ms, _last_size
     cdef readonly bint keeps_audio, is_closed
     cdef public int64_t now_ns              # arrival of the message that is fed next
     cdef readonly unsigned long long lost   # entries that found no memory

@@ -1,9 +1,9 @@
 """When the server decided to clear: read from its captures after the calls, by the caller's number.
 
 A capture is one file a call (docs/replay.md): after a mark of 14 bytes come blocks (length, CRC) of a deflated stream
-of records, each a kind, a length and a body. Of kind S is a step, `[now_ns, event, values, [[action, …], …]]`, with
-the instants of the machine's monotonic clock, which the generator's are too. Scripted recognisers name the caller in
-every final.
+of records, each a kind, a length and a body; blocks whose length has its highest bit hold no records. Of kind S is a
+step, `[now_ns, event, values, [[action, …], …]]`, with the instants of the machine's monotonic clock, which the
+generator's are too. Scripted recognisers name the caller in every final.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 MARK_BYTES = 14
 STEP = ord("S")
+TAPE_BIT = 1 << 31
 _CALLER = re.compile(rb"turn \d+ of (\+\d+)")
 
 
@@ -43,10 +44,12 @@ def steps(raw: bytes) -> Iterator[bytes]:
     inflate, data = zlib.decompressobj(wbits=-12), b""
     at = MARK_BYTES
     while at + 8 <= len(raw):
-        end = at + 8 + int.from_bytes(raw[at : at + 4], "little")
+        length = int.from_bytes(raw[at : at + 4], "little")
+        end = at + 8 + (length & ~TAPE_BIT)
         if end > len(raw):
             break  # of a call that is still being written
-        data += inflate.decompress(raw[at + 8 : end])
+        if not length & TAPE_BIT:
+            data += inflate.decompress(raw[at + 8 : end])
         at = end
     at = 0
     while at + 5 <= len(data):

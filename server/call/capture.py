@@ -31,14 +31,16 @@ from server.call.capture_file import (
     HEAD,
     MAGIC,
     NOTE,
+    OF_TAPE,
     STEP,
     SUFFIX,
-    TAPE,
     TEXT,
     VERSION,
     block,
     compressor,
     frame,
+    of_tape,
+    tape_block,
 )
 from server.call.scrub import REMOVED, scrubbed
 from server.clock import Clock
@@ -61,7 +63,7 @@ CLOSE_S = 3.0
 class Capture:
     """One media stream of one call. `tape` is for its uplink and scorer. Made by `CaptureStore.open`."""
 
-    __slots__ = ("_bytes", "_clock", "_file", "_head", "_records", "_store", "is_over", "tape")
+    __slots__ = ("_batch", "_clock", "_file", "_head", "_store", "is_over", "tape")
 
     def __init__(
         self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any], *, keeps_audio: bool
@@ -72,8 +74,7 @@ class Capture:
         self._file = file
         self._clock = clock
         self._head = head
-        self._records: list[bytes] = []
-        self._bytes = 0
+        self._batch = _Batch()
 
     def begin(self, opening: Sequence[bytes]) -> None:
         """`opening`: the carrier's messages up to `start`. Comes before everything else."""
@@ -109,16 +110,15 @@ class Capture:
         if self.is_over:
             return
         self._take_tape()
-        if not self._records:
+        if not self._batch.size:
             return
-        records, size = self._records, self._bytes
-        self._records, self._bytes = [], 0
-        if self._file.is_closed or self.tape.lost or not self._store.take(self._file, records, size):
+        batch, self._batch = self._batch, _Batch()
+        if self._file.is_closed or self.tape.lost or not self._store.take(self._file, batch):
             self._stop(is_whole=False)
 
     def _stop(self, *, is_whole: bool) -> None:
         self.is_over = True
-        self._records = []
+        self._batch = _Batch()
         self.tape.close()
         self._store.end(self, self._file, is_whole=is_whole)
 
@@ -126,19 +126,31 @@ class Capture:
         if self.is_over:
             return
         self._take_tape()
-        self._put(kind, orjson.dumps(values))
-        if self._bytes > HAND_OVER_BYTES:
+        self._batch.add(frame(kind, orjson.dumps(values)))
+        if self._batch.size > HAND_OVER_BYTES:
             self.hand_over()
 
     def _take_tape(self) -> None:
-        block = self.tape.take()
-        if block:
-            self._put(TAPE, block)
+        noted = self.tape.take()
+        if noted:
+            self._batch.tape.append(noted)
+            self._batch.size += len(noted)
+            self._batch.add(of_tape(len(noted)))
 
-    def _put(self, kind: int, body: bytes) -> None:
-        record = frame(kind, body)
-        self._records.append(record)
-        self._bytes += len(record)
+
+class _Batch:
+    """What one call has for the disk: whole records, and the tape that some of them speak of. `size` in bytes."""
+
+    __slots__ = ("records", "size", "tape")
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.tape: list[bytes] = []
+        self.size = 0
+
+    def add(self, record: bytes) -> None:
+        self.records.append(record)
+        self.size += len(record)
 
 
 class _File:
@@ -154,13 +166,13 @@ class _File:
         self._left_bytes = 0
         self._compress = compressor()
 
-    def write(self, data: bytes) -> None:
+    def write(self, records: bytes, tape: bytes) -> None:
         if self.is_closed:
             return
         try:
             if self._fd < 0:
                 self._begin()
-            packed = _packed(self._compress, data)
+            packed = (tape_block(tape) if tape else b"") + _packed(self._compress, records)
             if len(packed) > self._left_bytes - END_BYTES:
                 log.info("capture is truncated: %s", self.path.name, extra={"event": "capture_truncated"})
                 self.close(is_whole=False)
@@ -222,7 +234,8 @@ class CaptureStore:
         # Each counter has one writer, the loop or the thread; their difference is what waits.
         self._taken_bytes = 0
         self._written_bytes = 0
-        self._queue: queue.SimpleQueue[tuple[_File, list[bytes], int] | tuple[_File, bool] | None] = queue.SimpleQueue()
+        # A batch for the file, or the news that it is over: whole or not.
+        self._queue: queue.SimpleQueue[tuple[_File, _Batch | bool] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="capture", daemon=True)
 
     def start(self) -> None:
@@ -265,13 +278,13 @@ class CaptureStore:
         if self._timer is None:
             self._arm()
 
-    def take(self, file: _File, records: list[bytes], size: int) -> bool:
-        """Queue records for the disk. False when too much waits already."""
-        if self._taken_bytes - self._written_bytes + size > MAX_WAITING_BYTES:
+    def take(self, file: _File, batch: _Batch) -> bool:
+        """Queue a batch for the disk. False when too much waits already."""
+        if self._taken_bytes - self._written_bytes + batch.size > MAX_WAITING_BYTES:
             self.refused += 1
             return False
-        self._taken_bytes += size
-        self._queue.put((file, records, size))
+        self._taken_bytes += batch.size
+        self._queue.put((file, batch))
         return True
 
     def end(self, capture: Capture, file: _File, *, is_whole: bool) -> None:
@@ -296,20 +309,19 @@ class CaptureStore:
 
     def _write_all(self) -> None:
         while (item := self._queue.get()) is not None:
-            if len(item) == 2:
-                file, is_whole = item
-                file.close(is_whole=is_whole)
-            else:
-                file, records, size = item
-                data = b"".join(records)
-                if any(secret in data for secret in self._secrets):
-                    data = b"".join(self._without_secrets(one) for one in records)
-                file.write(data)
-                self._written_bytes += size
+            file, content = item
+            if isinstance(content, bool):
+                file.close(is_whole=content)
+                continue
+            records = b"".join(content.records)
+            if any(secret in records for secret in self._secrets):
+                records = b"".join(self._without_secrets(one) for one in content.records)
+            file.write(records, b"".join(content.tape))
+            self._written_bytes += content.size
 
     def _without_secrets(self, record: bytes) -> bytes:
         kind, body = record[0], record[FRAME_BYTES:]
-        if kind == TAPE:
+        if kind == OF_TAPE:
             return record
         for secret in self._secrets:
             body = body.replace(secret, REMOVED.encode())

@@ -1,12 +1,13 @@
 """The file of one captured call: what stands in it, and how it is read.
 
     MAGIC │ length, CRC-32, block │ … │ MAGIC │ length, CRC-32, block │ …     one part for each media stream of the call
-                             └ raw deflate over all blocks of the part, flushed at each: kind, length, body; kind, …
+                             ├ records: raw deflate over all such blocks of the part: kind, length, body; kind, …
+                             └ tape: as it is; records say how many bytes of it are theirs
 
 Numbers are u32, little-endian; a kind is one byte. Deflate, because it comes with Python and gives what it has at every
-flush (zstd would be a dependency more for CPU that is not spent here). A file that a crash has cut is read up to the
-last whole block. Bodies are JSON, but for the tape of media messages and speech scores, which `audio_native.tape`
-writes and reads.
+flush (zstd would be a dependency more for CPU that is not spent here). The tape of media messages and speech scores,
+which `audio_native.tape` writes and reads, is small by itself, and coded speech hardly deflates: to try cost more CPU
+than all else of a capture. A file that a crash has cut is read up to the last whole block. Bodies are JSON.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import orjson
 from audio_native.tape import read_tape
 from server.call.shape import check_fields, fits
 
-VERSION = 1
+VERSION = 2
+# The first had the tape among the records.
+READABLE = (1, 2)
 SUFFIX = ".capture"
 # As a length it would be more than a block may have.
 MAGIC = b"\x89TSCAPTURE\r\n\x1a\n"
-# A record is a message of 64 KiB or a block of tape of 1 MiB at most.
+# A record is a message of 64 KiB or a block of tape of 1 MiB at most; so much tape waits for its records, too.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 # A file of the largest size that a setting allows, and a little; and what it may expand to.
 MAX_FILE_BYTES = 2 * 1024 * 1024 * 1024
@@ -37,6 +40,10 @@ _BLOCK = struct.Struct("<II")
 _PIECE_BYTES = 1024 * 1024
 
 HEAD, TEXT, TAPE, STEP, AUDIO, NOTE, END = b"HTMSANE"
+# So many bytes of the blocks of tape, in their order.
+OF_TAPE = ord("R")
+# In a block's length: it is tape.
+_TAPE_BIT = 0x8000_0000
 
 
 class CaptureError(ValueError):
@@ -139,8 +146,18 @@ def compressor() -> zlib._Compress:
 
 
 def block(deflated: bytes) -> bytes:
-    """One block as it stands in the file."""
+    """One block of records as it stands in the file."""
     return _BLOCK.pack(len(deflated), zlib.crc32(deflated)) + deflated
+
+
+def tape_block(tape: bytes) -> bytes:
+    """One block of tape as it stands in the file, before the block with its records."""
+    return _BLOCK.pack(len(tape) | _TAPE_BIT, zlib.crc32(tape)) + tape
+
+
+def of_tape(size: int) -> bytes:
+    """The record of so many bytes of tape."""
+    return frame(OF_TAPE, size.to_bytes(4, "little"))
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -184,9 +201,14 @@ class _Reader:
     def records(self, start: int) -> Iterator[tuple[int, bytes]]:
         """(kind, body) of each record of the part whose blocks begin at `start`, up to one that is cut or damaged."""
         inflate = zlib.decompressobj(wbits=-12)
-        data = b""
-        for deflated in self._blocks(start):
-            waiting = deflated
+        data = tape = b""
+        for is_tape, content in self._blocks(start):
+            if is_tape:
+                tape += content
+                if len(tape) > MAX_RECORD_BYTES:
+                    raise CaptureError("more tape than a second of a call has")
+                continue
+            waiting = content
             while waiting:
                 try:
                     more = inflate.decompress(waiting, _PIECE_BYTES)
@@ -203,18 +225,26 @@ class _Reader:
                         raise CaptureError("a record longer than records are")
                     if end > len(data):
                         break
-                    yield data[at], data[at + FRAME_BYTES : end]
+                    kind, body = data[at], data[at + FRAME_BYTES : end]
+                    if kind == OF_TAPE:
+                        size = int.from_bytes(body, "little")
+                        if size > len(tape):
+                            raise CaptureError("there is less tape than its records say")
+                        kind, body, tape = TAPE, tape[:size], tape[size:]
+                    yield kind, body
                     at = end
                 data = data[at:]
 
-    def _blocks(self, at: int) -> Iterator[bytes]:
+    def _blocks(self, at: int) -> Iterator[tuple[bool, bytes]]:
+        """(is tape, content) of each block, up to one that is cut or damaged."""
         raw = self._raw
         while at + _BLOCK.size <= len(raw) and not raw.startswith(MAGIC, at):
             length, crc = _BLOCK.unpack_from(raw, at)
-            deflated = raw[at + _BLOCK.size : at + _BLOCK.size + length]
-            if len(deflated) < length or zlib.crc32(deflated) != crc:
+            length, is_tape = length & ~_TAPE_BIT, bool(length & _TAPE_BIT)
+            content = raw[at + _BLOCK.size : at + _BLOCK.size + length]
+            if len(content) < length or zlib.crc32(content) != crc:
                 break
-            yield deflated
+            yield is_tape, content
             at += _BLOCK.size + length
         # Here, or behind what a crash has left.
         self.next_at = raw.find(MAGIC, at)
@@ -226,8 +256,8 @@ def _record(kind: int, body: bytes, head: Head | None) -> Record:
     values = orjson.loads(body)
     if kind == HEAD:
         version = values.pop("capture", None) if isinstance(values, dict) else None
-        if version != VERSION:
-            raise CaptureError(f"expected a capture of version {VERSION}, got {version!r:.40}")
+        if version not in READABLE:
+            raise CaptureError(f"expected a capture of version {' or '.join(map(str, READABLE))}, got {version!r:.40}")
         check_fields(Head, values)
         return Head(**{**values, "opening": tuple(values["opening"])})
     made_of = _KINDS[kind]

@@ -52,13 +52,44 @@ def test_messages_come_back_as_they_came(keeps_audio: bool) -> None:
     assert tape.take() == b"" and tape.lost == 0
 
 
-def test_a_message_of_a_running_stream_takes_nine_bytes() -> None:
-    tape = Tape()
+@pytest.mark.parametrize("keeps_audio", [True, False])
+def test_a_running_stream_comes_back_with_its_faults_and_silences(keeps_audio: bool) -> None:
+    """Mostly the next chunk, now and then lost, doubled, swapped, longer or of another step; speech and silence."""
+    dice = random.Random(4)
+    tape = Tape(keeps_audio=keeps_audio)
     uplink = made(tape)
-    for chunk in range(1, 101):
-        tape.now_ns = 5_000_000_000 + chunk * 20_000_000
-        uplink.feed(message(chunk, chunk * 20, bytes(160)))
-    assert len(tape) <= 9 * 100 + 10
+    expected, blocks, chunk, now_ns = [], [], 0, 10**12
+    for _ in range(4000):
+        chunk += dice.choices((1, 2, 0, -1), (94, 2, 2, 2))[0]
+        step_ms = dice.choices((20, 19, 40), (94, 3, 3))[0]
+        payload = dice.choice((dice.randbytes(160), b"\xff" * 160, b"\xff" * 159 + b"\x7f", b"\x00" * 320, b"\xff"))
+        now_ns += dice.randrange(40_000_000)
+        tape.now_ns = now_ns
+        uplink.feed_payload(payload, max(1, chunk), max(1, chunk) * step_ms)
+        kept = payload if keeps_audio else b""
+        expected.append((TAPE_MEDIA, now_ns, max(1, chunk), max(1, chunk) * step_ms, len(payload), kept))
+        if dice.random() < 0.1:
+            blocks.append(tape.take())
+    blocks.append(tape.take())
+    assert [one for block in blocks for one in read_tape(block, has_audio=keeps_audio)] == expected
+
+
+def test_a_message_of_a_running_stream_takes_five_bytes_and_silence_one_more() -> None:
+    for keeps_audio, each in ((False, 5), (True, 6)):
+        tape = Tape(keeps_audio=keeps_audio)
+        uplink = made(tape)
+        for chunk in range(1, 101):
+            tape.now_ns = 5_000_000_000 + chunk * 20_000_000
+            uplink.feed(message(1000 + chunk, (1000 + chunk) * 20, b"\xff" * 160))
+        assert len(tape) <= each * 100 + 10
+
+
+def test_tapes_of_the_first_version_are_read() -> None:
+    # Arrival 1 ns, chunk 1, timestamp 20 ms, two codes; then everything the same again, and a score.
+    old = bytes((1, 2, 2, 40, 2, 7, 7, 1, 2, 2, 40, 2, 7, 8, 3, 2, 255))
+    assert read_tape(old, has_audio=True) == [
+        (TAPE_MEDIA, 1, 1, 20, 2, b"\x07\x07"), (TAPE_MEDIA, 2, 2, 40, 2, b"\x07\x08"), (TAPE_SCORE, 3, 255),
+    ]  # fmt: skip
 
 
 def test_payloads_that_are_none_are_noted_as_bad() -> None:
@@ -90,11 +121,21 @@ def test_scores_are_noted_with_the_instant_at_which_they_became_known() -> None:
         again.put_score(256)
 
 
+def test_a_silence_that_is_made_up_is_refused() -> None:
+    first = bytes((9, 2, 2, 40, *b"\x80\x80\x04", 255))  # 65,536 codes
+    assert len(read_tape(first, has_audio=True)[0][5]) == 65_536
+    with pytest.raises(ValueError, match="silence"):
+        read_tape(bytes((9, 2, 2, 40, *b"\x81\x80\x04", 255)), has_audio=True)
+    with pytest.raises(ValueError, match="silence"):
+        read_tape(first + bytes((12, 2, 255)) * 256, has_audio=True)  # 16 MiB from 777 bytes
+
+
 def test_a_tape_that_nobody_takes_loses_what_comes_and_counts_it() -> None:
     tape = Tape(keeps_audio=True)
     uplink = made(tape)
+    speech = random.Random(6).randbytes(20_000)
     for chunk in range(1, 100):
-        uplink.feed_payload(bytes(20_000), chunk, chunk * 2500)
+        uplink.feed_payload(speech, chunk, chunk * 2500)
     assert tape.lost == 99 - len(read_tape(tape.take(), has_audio=True)) > 40
     tape.close()
     uplink.feed_payload(bytes(160), 100, 250_000)
@@ -106,7 +147,7 @@ def test_what_is_no_tape_is_refused() -> None:
     uplink = made(tape)
     for chunk in range(1, 20):
         tape.now_ns = chunk * 20_000_000
-        uplink.feed_payload(bytes([chunk]) * 160, chunk, chunk * 20)
+        uplink.feed_payload(bytes([chunk]) * 159 + bytes([chunk % 2]), chunk, chunk * 20)
     block = tape.take()
     whole = read_tape(block, has_audio=True)
     for cut in range(len(block)):

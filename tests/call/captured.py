@@ -10,7 +10,7 @@ from typing import Any
 
 from server.agent.settings import AgentSettings
 from server.call.capture import Capture, CaptureStore
-from server.call.capture_file import MAGIC, block, compressor
+from server.call.capture_file import FRAME_BYTES, MAGIC, OF_TAPE, TAPE, block, compressor, frame
 from server.clock import SystemClock
 from server.dialogue import event as ev
 from server.wire.event import MediaFormat
@@ -106,16 +106,35 @@ def record(folder: Path, **capture: Any) -> Path:
 
 
 def inflated(path: Path) -> bytes:
-    """All records of the file, as they were before compression."""
-    raw, data, at = path.read_bytes(), b"", 0
+    """All records of the file, as they were before compression, those of the tape with their bytes."""
+    raw, data, tape, at = path.read_bytes(), b"", b"", 0
     inflate = zlib.decompressobj(wbits=-12)
     while at < len(raw):
         if raw.startswith(MAGIC, at):
             inflate, at = zlib.decompressobj(wbits=-12), at + len(MAGIC)
-        end = at + 8 + int.from_bytes(raw[at : at + 4], "little")
-        data += inflate.decompress(raw[at + 8 : end])
+        length = int.from_bytes(raw[at : at + 4], "little")
+        end = at + 8 + (length & 0x7FFF_FFFF)
+        if length >> 31:
+            tape += raw[at + 8 : end]
+        else:
+            data += inflate.decompress(raw[at + 8 : end])
         at = end
-    return data
+    return with_tape(data, tape)
+
+
+def with_tape(records: bytes, tape: bytes) -> bytes:
+    """The tape among the records, as the first version of the format had it."""
+    out, at = b"", 0
+    while at < len(records):
+        end = at + FRAME_BYTES + int.from_bytes(records[at + 1 : at + FRAME_BYTES], "little")
+        if records[at] == OF_TAPE:
+            size = int.from_bytes(records[at + FRAME_BYTES : end], "little")
+            out += frame(TAPE, tape[:size])
+            tape = tape[size:]
+        else:
+            out += records[at:end]
+        at = end
+    return out
 
 
 def packed(records: bytes) -> bytes:

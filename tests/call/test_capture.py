@@ -27,7 +27,9 @@ from server.call.capture_file import (
     Tape,
     Text,
     frame,
+    of_tape,
     read,
+    tape_block,
 )
 from server.call.scrub import scrubbed
 from server.dialogue import event as ev
@@ -245,6 +247,43 @@ def test_a_damaged_record_is_refused(tmp_path: Path, records: bytes) -> None:
     path.write_bytes(packed(records))
     with pytest.raises(CaptureError):
         list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("tape", "said", "refusal"),
+    [
+        (b"", 1, "less tape"),
+        (b"\x02\x02", 3, "less tape"),
+        (bytes(5_000_000), 1, "more tape"),
+        (b"\x07\x02", 2, "tag 7"),
+    ],
+)
+def test_tape_that_does_not_fit_its_records_is_refused(tmp_path: Path, tape: bytes, said: int, refusal: str) -> None:
+    records = inflated(record(tmp_path)) + of_tape(said)
+    path = tmp_path / "call.capture"
+    made = packed(records)
+    path.write_bytes(MAGIC + tape_block(tape) + made[len(MAGIC) :])
+    with pytest.raises(CaptureError, match=refusal):
+        list(read(path))
+
+
+def test_silence_is_short_and_speech_is_as_it_came(tmp_path: Path) -> None:
+    sizes = []
+    for folder, payload in (("silence", b"\xff" * 160), ("speech", NOISE.randbytes(160))):
+
+        def body(store: CaptureStore, payload: bytes = payload) -> None:
+            one = opened(store, audio=True)
+            for chunk in range(1, 501):
+                hears(one, chunk, payload)
+            one.close("caller_hung_up", {})
+
+        with_store(tmp_path / folder, body)
+        path = tmp_path / folder / "call-1.capture"
+        entries = [entry for found in read(path) if isinstance(found, Tape) for entry in found.entries]
+        assert [entry[5] for entry in entries] == [payload] * 500
+        sizes.append(path.stat().st_size)
+    silence, speech = sizes
+    assert silence < 500 * 7 + 2000 and 80_000 < speech < 80_000 + 500 * 7 + 2000
 
 
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
