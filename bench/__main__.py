@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 BENCHES = {
     "demo": ("bench.demo", "recorded phone calls against a server that it starts; sound in var/demo"),
     "captures": ("bench.captures", "makes the regression captures of tests/data/captures anew"),
+    "capturecost": ("bench.load.capture_cost", "what capturing a call costs of the call's CPU, with audio and without"),
     "capacity": ("bench.load.capacity", "N calls at real pace: CPU, memory, lateness, latency, complete turns"),
     "latency": ("bench.load.latency", "where the milliseconds of a turn go, by stage, beside the caller's stop watch"),
     "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in BENCHES:
         print("usage: python -m bench NAME [options]\n")
         for name, (_, text) in BENCHES.items():
-            print(f"  {name:<10} {text}")
+            print(f"  {name:<12} {text}")
         return 2
     return int(importlib.import_module(BENCHES[argv[0]][0]).main(argv[1:]) or 0)
 

@@ -64,6 +64,9 @@ class ServerProcess:
         data_dir: kept when given, else a temporary folder that goes with the server.
     """
 
+    ready_s = READY_TIMEOUT_S
+    """How long it may take to be ready."""
+
     def __init__(self, env: Mapping[str, str], *, log: Path | None = None, data_dir: Path | None = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -194,7 +197,7 @@ class ServerProcess:
             return ""
 
     async def _wait_ready(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + self.ready_s
         async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
             while time.monotonic() < deadline:
                 if not self.is_running:
@@ -205,7 +208,7 @@ class ServerProcess:
                 except httpx.HTTPError:
                     pass
                 await asyncio.sleep(0.1)
-        raise ServerFailed(f"not ready after {READY_TIMEOUT_S:.0f} s:\n{self.log_tail()}")
+        raise ServerFailed(f"not ready after {self.ready_s:.0f} s:\n{self.log_tail()}")
 
     async def _stop(self) -> None:
         if self.is_running:
