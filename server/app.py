@@ -23,7 +23,7 @@ from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
 from server.call.scoring import SpeechScoring
-from server.call.session import CallFacts, CallServices
+from server.call.services import CallFacts, CallServices
 from server.carrier.errors import CarrierError, CarrierRejected
 from server.carrier.signature import TwilioSignature
 from server.carrier.twilio_rest import TwilioRest

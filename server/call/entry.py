@@ -12,7 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from server.call.session import CallFacts, CallSession
+from server.call.services import CallFacts
+from server.call.session import CallSession
 from server.errors import RemoteWireError
 from server.logs import bind_call
 from server.wire.event import Ignored, StreamConnected, StreamStarted, Wire

@@ -16,16 +16,16 @@ import secrets
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
 from server.agent.settings import AgentSettings, Channel
-from server.call.ahead import OpenedAhead, open_ahead
+from server.call.ahead import open_ahead
 from server.call.entry import CLOSE_INTERNAL, Sink, Socket, StreamEntry
+from server.call.place import Known, Place, Reserved
 from server.call.providers import CallProviders
-from server.call.session import CallFacts, CallServices, CallSession
-from server.dialogue.conversation import Conversation
+from server.call.services import CallFacts, CallServices
+from server.call.session import CallSession
 from server.errors import CallError
 from server.store.agents import AgentVersion
 from server.store.fact import CallEnded, CallStarted
@@ -62,48 +62,6 @@ WIRES: Mapping[str, Callable[[str], Wire]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A place for one stream: its public id and the secret that `start` must carry."""
-
-    stream_id: str
-    secret: str
-    call_id: str
-
-
-@dataclass(slots=True)
-class _Place:
-    """What is held for a stream that was promised: a place in the count, and connections to its services."""
-
-    until_s: float = 0.0
-    providers: CallProviders | None = None
-    ahead: OpenedAhead | None = None
-
-    def attach(self, providers: CallProviders) -> None:
-        self.providers = providers
-        providers.attach_nowait()
-
-    async def release(self) -> None:
-        """The stream never came, or its call is over. Twice does no harm."""
-        providers, self.providers = self.providers, None
-        if providers is not None:
-            providers.detach_nowait()
-        ahead, self.ahead = self.ahead, None
-        if ahead is not None:
-            await ahead.close()
-
-
-@dataclass(slots=True)
-class _Known:
-    """What is remembered of a call between its streams."""
-
-    facts: CallFacts
-    conversation: Conversation | None = None
-    end_reason: str = ""
-    resumes: int = 0
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class CallPlane:
     """Owns the task of every stream. `run` must be running while calls are taken."""
 
@@ -123,8 +81,8 @@ class CallPlane:
         self._max_calls = max_calls
         self._group: asyncio.TaskGroup | None = None
         self._entries: dict[str, StreamEntry] = {}
-        self._reserved: dict[str, _Place] = {}
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._reserved: dict[str, Place] = {}
+        self._known: OrderedDict[str, Known] = OrderedDict()
         self._pinned: OrderedDict[str, AgentVersion] = OrderedDict()
         self.is_draining = False
 
@@ -233,7 +191,7 @@ class CallPlane:
     async def _issue(self, facts: CallFacts, settings: AgentSettings | None) -> Reserved:
         """Keep a place for the stream, and while the phone rings connect to the services that it will need."""
         stream_id = secrets.token_urlsafe(16)
-        place = _Place(asyncio.get_running_loop().time() + RESERVATION_S)
+        place = Place(asyncio.get_running_loop().time() + RESERVATION_S)
         self._reserved[stream_id] = place
         if settings is not None and self._group is not None:
             providers = self._providers_for(settings)
@@ -254,7 +212,7 @@ class CallPlane:
 
         def open_handler(socket: Socket) -> StreamEntry:
             # A stream that another process promised has no place here yet.
-            place = self._reserved.pop(stream_id, None) or _Place()
+            place = self._reserved.pop(stream_id, None) or Place()
             entry = StreamEntry(
                 stream_id,
                 WIRES[carrier](stream_id),
@@ -268,7 +226,7 @@ class CallPlane:
 
         return open_handler
 
-    async def _run(self, entry: StreamEntry, place: _Place) -> None:
+    async def _run(self, entry: StreamEntry, place: Place) -> None:
         try:
             session = await entry.run()
         except CallError as error:
@@ -293,7 +251,7 @@ class CallPlane:
 
     def _make_session(
         self,
-        place: _Place,
+        place: Place,
         facts: CallFacts,
         claim: Mapping[str, Any],
         started: StreamStarted,
@@ -314,13 +272,13 @@ class CallPlane:
         services.spool.append_nowait(
             CallEnded(call_id=facts.call_id, reason="error", duration_ms=0, at=services.clock.wall_s(), counters={})
         )
-        known = self._known.setdefault(facts.carrier_call_id, _Known(facts))
+        known = self._known.setdefault(facts.carrier_call_id, Known(facts))
         known.end_reason = "error"
         known.ended.set()
 
     def _session_of(
         self,
-        place: _Place,
+        place: Place,
         facts: CallFacts,
         started: StreamStarted,
         wire: Wire,
@@ -359,6 +317,6 @@ class CallPlane:
         self._pinned.move_to_end(version.id)
         while len(self._pinned) > MAX_PINNED_VERSIONS:
             self._pinned.popitem(last=False)
-        self._known[facts.carrier_call_id] = _Known(facts)
+        self._known[facts.carrier_call_id] = Known(facts)
         while len(self._known) > MAX_KNOWN_CALLS:
             self._known.popitem(last=False)

@@ -12,35 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 
 from providers.base import AudioChunk, ChatDone, Final, TextDelta, ToolCall
 from providers.errors import ProviderError
 from server.agent.settings import AgentSettings
 from server.call.ahead import OpenedAhead
-from server.call.capture import CaptureStore
-from server.call.clips import Clips
 from server.call.downlink import Downlink, MediaSink, wire_format
-from server.call.pacer import Pacer
 from server.call.providers import CallProviders
 from server.call.recogniser import Recogniser, common_format, transcriber_config
 from server.call.recorder import BrowserPage, Recorder
-from server.call.scoring import SCORED_RATES_HZ, SpeechScoring
+from server.call.scoring import SCORED_RATES_HZ
+from server.call.services import CallFacts, CallServices
 from server.call.speaker import Speaker
+from server.call.stepper import Stepper
 from server.call.uplink import UplinkPath
 from server.carrier.errors import CarrierError
-from server.clock import Clock
 from server.dialogue import event as ev
 from server.dialogue.conversation import Conversation
 from server.errors import RemoteWireError
-from server.logs import bind_call
-from server.metrics import Metrics
 from server.store.fact import CallEnded
-from server.store.spool import Spool
 from server.wire.browser import BrowserWire
 from server.wire.event import MediaFormat, Wire
 
@@ -52,38 +45,6 @@ LAST_WORDS_MS = 3000
 LAST_WORDS_BROKEN_MS = 300
 # After the carrier took our hang-up the stream normally ends by itself.
 STOP_WAIT_MS = 2000
-# Events that one step may cause in a row; more is a loop of ours.
-MAX_CASCADE = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallFacts:
-    """Who talks to whom. `call_id` is ours (UUID), `carrier_call_id` the carrier's."""
-
-    call_id: str
-    carrier: str
-    carrier_call_id: str
-    from_number: str
-    to_number: str
-    agent_version_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallServices:
-    """What every call of the process shares."""
-
-    clock: Clock
-    pacer: Pacer
-    scoring: SpeechScoring
-    clips: Clips
-    metrics: Metrics
-    spool: Spool
-    hang_up: Callable[[CallFacts], Awaitable[None]]
-    # Puts the call through to a number; False: it was already over. Raises CarrierError.
-    hand_over: Callable[[CallFacts, str], Awaitable[bool]]
-    captures: CaptureStore
-    lead_ms: int
-    chunk_ms: int
 
 
 class CallSession:
@@ -116,9 +77,6 @@ class CallSession:
         self._now_ns = services.clock.now_ns
         self._began_ns = self._now_ns()
         self._ended = asyncio.Event()
-        self._events: deque[ev.Event] = deque()
-        self._is_stepping = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._speaking: asyncio.Task[None] | None = None
         self._replying: asyncio.Task[None] | None = None
         self._recognising: asyncio.Task[None] | None = None
@@ -136,6 +94,10 @@ class CallSession:
             resumed=self._resumed,
         )
         self._tape = self._capture.tape if self._capture is not None else None
+        self._stepper = Stepper(
+            facts.call_id, self.conversation, services.clock, self._capture, self._do, lambda: self.end("error")
+        )
+        self.dispatch = self._stepper.dispatch
         self.downlink = Downlink(
             wire=wire,
             fmt=fmt,
@@ -249,9 +211,7 @@ class CallSession:
 
     async def _put_away(self) -> None:
         services = self._services
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._stepper.close()
         services.pacer.remove(self.downlink)
         if self._scorer is not None:
             services.scoring.close(self._scorer)
@@ -313,37 +273,7 @@ class CallSession:
             form = chunk.audio_format
             self._capture.audio(clause_no, len(chunk.audio), form.encoding, form.rate_hz)
 
-    # ── the step and its actions ──────────────────────────────────────────────────────────────────────────────
-
-    def dispatch(self, event: ev.Event) -> None:
-        """Feed one event to the conversation and carry out what it decides. Re-entrant: events queue up."""
-        self._events.append(event)
-        if self._is_stepping:
-            return
-        self._is_stepping = True
-        try:
-            # Events come from socket callbacks and timers too, which run outside the call's context.
-            with bind_call(self.facts.call_id):
-                self._step_all()
-        except Exception:
-            log.exception("the conversation failed", extra={"event": "call_failed"})
-            self._events.clear()
-            self.end("error")
-        finally:
-            self._is_stepping = False
-
-    def _step_all(self) -> None:
-        for _ in range(MAX_CASCADE):
-            if not self._events:
-                return
-            one = self._events.popleft()
-            now_ns = self._services.clock.now_ns()
-            actions = self.conversation.step(one, now_ns)
-            if self._capture is not None:
-                self._capture.step(now_ns, one, actions)
-            for action in actions:
-                self._do(action)
-        raise RuntimeError(f"more than {MAX_CASCADE} events in a row")
+    # ── the actions of a step ──────────────────────────────────────────────────────────────────────────────
 
     def _do(self, action: ev.Action) -> None:
         match action:
@@ -367,11 +297,9 @@ class CallSession:
             case ev.ClearPlayout():
                 self._clear()
             case ev.SetTimer(name, due_ns):
-                self._set_timer(name, due_ns)
+                self._stepper.set_timer(name, due_ns)
             case ev.CancelTimer(name):
-                timer = self._timers.pop(name, None)
-                if timer is not None:
-                    timer.cancel()
+                self._stepper.cancel_timer(name)
             case ev.RecordSegment():
                 self._recorder.segment(action, is_over=self._ended.is_set())
             case ev.RecordTurn():
@@ -386,19 +314,7 @@ class CallSession:
         if self._speaking is not None:
             self._speaking.cancel()
             self._speaking = None
-        # Before anything else happens the conversation learns how much was heard.
-        self._events.appendleft(self.downlink.clear())
-
-    def _set_timer(self, name: str, due_ns: int) -> None:
-        old = self._timers.pop(name, None)
-        if old is not None:
-            old.cancel()
-        delay_s = max(0, due_ns - self._services.clock.now_ns()) / 1e9
-        self._timers[name] = asyncio.get_running_loop().call_later(delay_s, self._on_timer, name)
-
-    def _on_timer(self, name: str) -> None:
-        self._timers.pop(name, None)
-        self.dispatch(ev.TimerFired(name))
+        self._stepper.answer(self.downlink.clear())
 
     # ── providers ─────────────────────────────────────────────────────────────────────────────────────────────
 

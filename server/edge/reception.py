@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 import orjson
 
 from server.agent import stock
-from server.call.plane import CallPlane, Reserved
+from server.call.place import Reserved
+from server.call.plane import CallPlane
 from server.carrier.signature import TWILIO_HEADER, TWILIO_SETTINGS_HEADER, TwilioSignature
 from server.edge.media_socket import MediaHandler, MediaSocket
 from server.edge.twilio_routes import Accepted, Dial, HangUp, Refused, caller_number
