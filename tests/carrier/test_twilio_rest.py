@@ -13,7 +13,8 @@ import pytest
 
 from server.carrier import twiml
 from server.carrier.errors import CarrierError, CarrierRejected, CarrierUnavailable
-from server.carrier.twilio_rest import RestLimits, TwilioRest
+from server.carrier.rest import RestLimits
+from server.carrier.twilio_rest import TwilioRest
 from tests.support.http_peer import Answer, HttpPeer, http_peer
 
 ACCOUNT, TOKEN = "AC" + "b" * 32, "secret-token"
@@ -191,7 +192,7 @@ def test_pauses_grow_to_a_bound_and_differ() -> None:
     async def main(rest: TwilioRest, peer: HttpPeer) -> None:
         limits = RestLimits()
         for attempt in range(6):
-            found = [rest._backoff_ms(attempt) for _ in range(200)]
+            found = [rest._client.backoff_ms(attempt) for _ in range(200)]
             full = min(limits.backoff_ms * 2**attempt, limits.max_pause_ms)
             assert 0 <= min(found) < full / 4
             assert full * 3 / 4 < max(found) <= full

@@ -30,6 +30,7 @@ class Seen:
     target: str
     headers: dict[str, str]
     form: dict[str, list[str]]
+    body: str = ""
 
 
 @dataclass
@@ -49,7 +50,7 @@ class HttpPeer:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             length = min(int(headers.get("content-length", "0")), MAX_REQUEST_BYTES)
             body = (await reader.readexactly(length)).decode()
-            self.seen.append(Seen(method, target, headers, parse_qs(body, keep_blank_values=True)))
+            self.seen.append(Seen(method, target, headers, parse_qs(body, keep_blank_values=True), body))
             await self._answer(self.answers.popleft() if self.answers else self.otherwise, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
