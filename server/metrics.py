@@ -92,6 +92,7 @@ class Metrics:
             registry=registry,
         )
 
+        self.tasks = Gauge("asyncio_tasks", "Unfinished tasks of the event loop, at the scrape", registry=registry)
         self.calls_active = Gauge("calls_active", "Calls with an open media stream", registry=registry)
         self.calls = Counter("calls_total", "Calls that ended", ("channel", "outcome"), registry=registry)
         self.media_frames = Counter("media_frames_total", "Media frames", ("direction",), registry=registry)

@@ -65,6 +65,8 @@ def health_routes(
             expected = f"Bearer {metrics_key}".encode()
             if not hmac.compare_digest(request.headers.get("authorization", "").encode("latin-1"), expected):
                 return problem(401, headers={"www-authenticate": "Bearer"})
+        # Here and not in the thread, where the last reference to a task could die: 0.25 ms for 1,000 of them.
+        metrics.tasks.set(len(asyncio.all_tasks()))
         # Several ms with all series: in a thread, so that no frame waits for a scrape.
         text = await asyncio.to_thread(generate_latest, metrics.registry)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -92,6 +92,26 @@ def test_readiness_follows_checks_and_drain() -> None:
     uvloop.run(main())
 
 
+def test_a_scrape_counts_the_tasks_of_the_loop() -> None:
+    async def main() -> None:
+        metrics = Metrics()
+        async with probe({}, [False], metrics) as client:
+
+            async def scraped() -> float:
+                families = text_string_to_metric_families((await client.get("/metrics")).text)
+                return next(f.samples[0].value for f in families if f.name == "asyncio_tasks")
+
+            without = await scraped()
+            over = asyncio.Event()
+            waiting = [asyncio.create_task(over.wait()) for _ in range(7)]
+            assert await scraped() == without + 7
+            over.set()
+            await asyncio.wait(waiting)
+            assert await scraped() == without >= 2  # of the test and of the request
+
+    uvloop.run(main())
+
+
 def test_metrics_are_exposed_behind_a_key() -> None:
     async def main() -> None:
         metrics = Metrics()
