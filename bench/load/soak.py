@@ -1,9 +1,10 @@
 """What is left when many short calls are over: memory, threads, file descriptors, tasks, keys in Redis.
 
-    first tenth ─→ quiet, look ─→ all the others, memory after each hundredth ─→ quiet, look again
+    first thousand ─→ quiet, look ─→ all the others, memory after each hundredth ─→ quiet, look again
 
-The first tenth warms caches and allocators and is what the rest is compared with. Most calls have one turn and hear its
-answer; one in ten leaves in mid-sentence, one while the agent speaks.
+The first thousand (of a shorter run a tenth, see `warming`) warm caches and allocators and are what the end is compared
+with. Quiet: no key of a call is left in Redis, or QUIET_S are over. Most calls have one turn and hear its answer; one in
+ten leaves in mid-sentence, one while the agent speaks.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ NUMBERS = 10_000
 """Telephone numbers of callers; later calls use them again."""
 START_PER_S = 40.0
 TOKEN_TTL_S = 5
-QUIET_S = 15.0
-"""Until nothing of the calls is left: the server waits up to 3 s for last words, tokens live for TOKEN_TTL_S."""
+QUIET_S = 75.0
+"""Until nothing of the calls is left: answers to webhooks live for 60 s, tokens for TOKEN_TTL_S, last words up to 3 s."""
+WARMING_CALLS = 1000
 SAMPLES = 100
 CLIP_FRAMES = 60
-_TASKS = re.compile(r"^(?:asyncio|event_loop)_tasks(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+_TASKS = re.compile(r"^asyncio_tasks (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,14 @@ class Soak:
         self._rig = rig
         self._clips = clips
         self._total = total
-        # A tenth, but enough that every place was taken twice.
-        self._warming = max(total // 10, min(2 * rig.options.calls, total // 2))
+        self._warming = warming(total, rig.options.calls)
         self._numbers: Iterator[int] = iter(range(total))
         self._slots = asyncio.Semaphore(rig.options.calls)
         self._done = 0
         self._running = 0
         self._bad: list[str] = []
         self._errors = self._expected = self._completed = 0
+        self._calling_s = 0.0
         self._samples: list[tuple[int, int]] = []
 
     async def run(self) -> dict[str, Any]:
@@ -85,7 +87,9 @@ class Soak:
         return {
             "calls": self._total,
             "at_once": self._rig.options.calls,
+            "warming_calls": self._warming,
             "seconds": round(wall, 1),
+            "calls_per_minute": round(self._total / self._calling_s * 60, 1),
             "vad": self._rig.options.vad,
             "rss_kib": {"first": first.rss_kib, "last": last.rss_kib},
             "rss_growth_percent": round((last.rss_kib / first.rss_kib - 1) * 100, 2),
@@ -104,12 +108,13 @@ class Soak:
         }
 
     async def _calls(self, count: int) -> None:
+        began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            began = time.monotonic()
             for started in range(count):
                 await self._slots.acquire()
                 await asyncio.sleep(max(0.0, began + started / START_PER_S - time.monotonic()))
                 tasks.create_task(self._call(next(self._numbers)))
+        self._calling_s += time.monotonic() - began
 
     async def _call(self, number: int) -> None:
         from_number = f"{FROM_PREFIX}{number % NUMBERS:04d}"
@@ -147,6 +152,11 @@ class Soak:
         )
 
 
+def warming(total: int, at_once: int) -> int:
+    """Calls before the first look: 1,000; of fewer than 10,000 a tenth, but enough that every place was taken twice."""
+    return min(WARMING_CALLS, max(total // 10, min(2 * at_once, total // 2)))
+
+
 def count_keys(socket: Path) -> int:
     """Keys in the embedded Redis, by SCAN."""
     with redis.Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
@@ -172,8 +182,9 @@ def pair(value: dict[str, Any]) -> str:
 
 ROWS: Rows = {
     "calls at once": lambda one: str(one["at_once"]),
-    "seconds": lambda one: f"{one['seconds']:g}",
-    "RSS after first tenth / all, KiB": lambda one: pair(one["rss_kib"]),
+    "calls before the first look": lambda one: str(one["warming_calls"]),
+    "seconds, calls per minute": lambda one: f"{one['seconds']:g}, {one['calls_per_minute']:g}",
+    "RSS first / last look, KiB": lambda one: pair(one["rss_kib"]),
     "  growth, %": lambda one: str(one["rss_growth_percent"]),
     "  slope, KiB per 1,000 calls": lambda one: str(one["rss_slope_kib_per_1000_calls"]),
     "threads": lambda one: pair(one["threads"]),

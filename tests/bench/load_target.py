@@ -33,7 +33,7 @@ class SteadyFloor:
 
 
 class StandInTarget:
-    """Usage is that of this process; a leaking stand-in keeps a file descriptor for each call."""
+    """Usage is that of this process; a leaking stand-in keeps a file descriptor, or a task, for each call."""
 
     is_running = True
     returncode = None
@@ -61,7 +61,8 @@ class StandInTarget:
         raise AssertionError("the stand-in shares the generator's process")
 
     async def metrics(self) -> str:
-        return ""
+        # Other tasks of this loop are the generator's.
+        return f"# TYPE asyncio_tasks gauge\nasyncio_tasks {float(len(self._stand_in.left))}\n"
 
     def log_lines(self, skip_bytes: int = 0) -> tuple[list[dict[str, Any]], int]:
         turns = self._stand_in.turns

@@ -40,7 +40,9 @@ def tone(ms: int, hz: int = 440) -> bytes:
     return to_pcmu(struct.pack(f"<{count}h", *samples))
 
 
-Broken = Literal["", "pacer", "slow pacer", "vad", "barge-in", "one in fifty", "late clear", "stale", "account", "leak"]
+Broken = Literal[
+    "", "pacer", "slow pacer", "vad", "barge-in", "one in fifty", "late clear", "stale", "account", "leak", "task leak"
+]
 LEAD_MS, CHUNK_MS, CHUNK_BYTES = 200, 100, 800
 LATE_CLEAR_MS = 300
 
@@ -73,6 +75,8 @@ class Agent(WSListener):
         self.behaviour = stand_in.behaviour
         self.messages = stand_in.messages
         self._stand_in = stand_in
+        if self.behaviour.broken == "task leak":
+            stand_in.leak_task()
         self.stream_sid = ""
         self.transport: WSTransport
         self._silent = 0
@@ -206,6 +210,7 @@ class StandIn:
         self.upgrades: list[dict[str, str]] = []
         self.agents: list[Agent] = []
         self.turns: list[dict[str, Any]] = []
+        self.left: list[asyncio.Task[bool]] = []
         self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._validator = RequestValidator(TOKEN)
 
@@ -219,6 +224,8 @@ class StandIn:
     async def __aexit__(self, *_: object) -> None:
         for server in (self._http, self._media):
             server.close()
+        for task in self.left:
+            task.cancel()
         # Not cancelled: asyncio's own callback of a connection would log that as an error.
         for writer in self._serving.values():
             writer.transport.abort()
@@ -226,6 +233,10 @@ class StandIn:
             await asyncio.wait(set(self._serving), timeout=5)
         for server in (self._http, self._media):
             await server.wait_closed()
+
+    def leak_task(self) -> None:
+        """What a call leaves running that nobody will ever end."""
+        self.left.append(asyncio.create_task(asyncio.Event().wait()))
 
     def caller_of(self, call_sid: str) -> str:
         return next(form["From"] for _, form, _ in self.posts if form["CallSid"] == call_sid)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 import uvloop
 
 from bench.load import bargein, capacity, latency, soak
@@ -132,16 +133,42 @@ def test_bargein_notices_what_is_broken(tmp_path: Path) -> None:
     assert nervous["resumed"] == 0
 
 
-def test_soak_notices_what_is_left_over(tmp_path: Path) -> None:
+def test_soak_notices_what_is_left_over(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def total(options: Options, sound: Sound, bench: object) -> Result:
-        return await soak.run_once(options, sound, bench, 16)  # type: ignore[arg-type]
+        return await soak.run_once(options, sound, bench, 16, 50.0)  # type: ignore[arg-type]
 
-    found = run({"": (total, answering(short, "leak"))}, tmp_path, calls=8, seconds=0.0)[""]
-    assert found["errors"] == 0
-    assert found["turns_completed"] == found["turns_expected"] > 8
-    assert found["fds"] == {"first": 8, "last": 16}
-    assert any("8 fds were left over" in why for why in found["broken"])
-    assert is_failed(found)
+    # Memory is the generator's too.
+    socket = Path(redis_url.removeprefix("unix://").partition("?")[0])
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "embedded" / "valkey.sock").symlink_to(socket)
+    names: tuple[Broken, ...] = ("", "leak", "task leak")
+    cases = {str(name): (total, answering(short, name)) for name in names}
+    found = run(cases, tmp_path, calls=8, seconds=0.0)
+    for one in found.values():
+        assert one["errors"] == 0
+        assert one["turns_completed"] == one["turns_expected"] > 8
+        assert one["warming_calls"] == 8
+        # Sixteen calls of about two seconds, eight at a time.
+        assert 60 < one["calls_per_minute"] < 600
+    assert found[""]["fds"] == found[""]["tasks"] == found[""]["redis_keys"] == {"first": 0, "last": 0}
+    assert left_over(found[""]) == []
+    assert found["leak"]["fds"] == found["task leak"]["tasks"] == {"first": 8, "last": 16}
+    assert left_over(found["leak"]) == ["8 fds were left over"]
+    assert left_over(found["task leak"]) == ["8 tasks were left over"]
+    assert is_failed(found["leak"]) and is_failed(found["task leak"])
+
+    # One key of a call, and it is not there for a while only.
+    monkeypatch.setattr(soak, "QUIET_S", 0.5)
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        client.set("talkspurt:answer:x", "1")
+    kept = run({"": (total, answering(short))}, tmp_path, calls=8, seconds=0.0)[""]
+    assert kept["redis_keys"] == {"first": 1, "last": 1}
+    assert left_over(kept) == ["1 redis keys were left over"]
+
+
+def left_over(result: Result) -> list[str]:
+    """Without threads, which are those of the pytest process."""
+    return [why for why in result["broken"] if "left over" in why and "threads" not in why]
 
 
 def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

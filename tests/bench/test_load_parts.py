@@ -325,6 +325,45 @@ def test_the_knee_is_where_passing_ends() -> None:
     assert verdict.knee([one(10, False)]) is None
 
 
+def test_a_soak_compares_the_first_thousand_calls_with_all() -> None:
+    assert soak.warming(10_000, 60) == soak.warming(1_000_000, 60) == soak.warming(10_000, 900) == 1000
+    assert soak.warming(3000, 60) == 300
+    # A tenth would not even take every place once.
+    assert (soak.warming(300, 60), soak.warming(100, 60)) == (120, 50)
+
+
+SOAKED: dict[str, Any] = {
+    "turns_expected": 8,
+    "turns_completed": 8,
+    "errors": 0,
+    "rss_growth_percent": 2.0,
+    "threads": {"first": 7, "last": 7},
+    "fds": {"first": 33, "last": 33},
+    "tasks": {"first": 9, "last": 8},
+    "redis_keys": {"first": 3, "last": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rss_growth_percent": 2.01}, "memory grew by 2.01 %, at most 2"),
+        ({"threads": {"first": 7, "last": 8}}, "1 threads were left over"),
+        ({"fds": {"first": 33, "last": 34}}, "1 fds were left over"),
+        ({"tasks": {"first": 9, "last": 10}}, "1 tasks were left over"),
+        ({"tasks": {"first": None, "last": None}}, "tasks could not be counted"),
+        ({"redis_keys": {"first": 3, "last": 1}}, "1 redis keys were left over"),
+        ({"redis_keys": {"first": 0, "last": None}}, "redis keys could not be counted"),
+        ({"turns_completed": 7}, "1 of 8 turns"),
+        ({"errors": 1}, "1 calls failed"),
+    ],
+)
+def test_a_soak_leaves_nothing(change: dict[str, Any], reason: str) -> None:
+    assert verdict.broken_soak(SOAKED) == []
+    (why,) = verdict.broken_soak(SOAKED | change)
+    assert reason in why
+
+
 def test_theil_sen_is_not_moved_by_a_few() -> None:
     samples = [(n, 1000 + 2 * n) for n in range(0, 100, 5)]
     samples[3] = (samples[3][0], 90_000)
