@@ -1,7 +1,7 @@
 """N callers on the rig: brought up at a bounded pace, watched over a steady window, let go.
 
-ramp to 10 ─→ ramp to N ─→ steady window ─→ last turns ─→ everybody hangs up
-     RSS          └─ CPU, frames, latencies: only in here ─┘
+    ramp to 10 ─→ ramp to N ─→ steady window ─→ last turns ─→ everybody hangs up
+         RSS          └─ CPU, frames, latencies: only in here ─┘
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ class LoadCaller:
         "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
     )  # fmt: skip
 
-    def __init__(self, number: str, clips: list[Clip], think_frames: int, proof: Proof = "tone codes") -> None:
+    def __init__(
+        self, number: str, clips: list[Clip], think_frames: int, proof: Proof = "tone codes"
+    ) -> None:
         self.record = LoadRecord()
         self.stopping = False
         self.is_ready = False

@@ -3,8 +3,8 @@
     first thousand ─→ quiet, look ─→ all the others, memory after each hundredth ─→ quiet, look again
 
 The first thousand (of a shorter run a tenth, see `warming`) warm caches and allocators and are what the end is compared
-with. Quiet: no key of a call is left in Redis, or QUIET_S are over. Most calls have one turn and hear its answer; one in
-ten leaves in mid-sentence, one while the agent speaks.
+with. Quiet: no key is left in Redis, or QUIET_S are over. Most calls have one turn and hear its answer; one in ten
+leaves in mid-sentence, one while the agent speaks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NUMBERS = 10_000
 START_PER_S = 40.0
 TOKEN_TTL_S = 5
 QUIET_S = 75.0
-"""Until nothing of the calls is left: answers to webhooks live for 60 s, tokens for TOKEN_TTL_S, last words up to 3 s."""
+"""Until nothing of the calls is left: answers to webhooks live for 60 s, tokens for TOKEN_TTL_S, last words 3 s."""
 WARMING_CALLS = 1000
 SAMPLES = 100
 CLIP_FRAMES = 60

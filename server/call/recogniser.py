@@ -41,7 +41,6 @@ PATIENCE_S = 8.0
 PAUSE_S, MAX_PAUSE_S = 0.05, 1.0
 SPREAD = 0.5
 
-
 @dataclass(frozen=True, slots=True)
 class Ear:
     """One transcriber that may serve the call."""

@@ -51,9 +51,7 @@ class AzureSpeechConfig:
         if self.region and not re.fullmatch(r"[a-z0-9]{3,40}", self.region):
             raise ConfigError("AZURE_SPEECH_REGION", "a region like westeurope", self.region)
         if self.endpoint:
-            check_url(
-                "AZURE_SPEECH_ENDPOINT", self.endpoint, ("https", "http", "wss", "ws"), "https://name.example.com"
-            )
+            check_url("AZURE_SPEECH_ENDPOINT", self.endpoint, ("https", "http", "wss", "ws"), "https://name.example.com")
         if self.key and bool(self.region) == bool(self.endpoint):
             raise ConfigError("AZURE_SPEECH_REGION", "either it or AZURE_SPEECH_ENDPOINT beside AZURE_SPEECH_KEY")
 

@@ -76,7 +76,9 @@ def test_scores_are_those_of_onnxruntime(net: silero.SileroNet, level: str) -> N
     assert np.abs(ours - np.array(theirs).T).max() < 1e-5
 
 
-def test_scores_are_those_of_the_definition(net: silero.SileroNet, weights: dict[str, np.ndarray], level: str) -> None:
+def test_scores_are_those_of_the_definition(
+    net: silero.SileroNet, weights: dict[str, np.ndarray], level: str
+) -> None:
     audio = sounds(3)
     expected = np.array([reference.silero(weights, line) for line in audio])
     assert np.abs(scores(net, audio) - expected).max() < 1e-5

@@ -235,7 +235,7 @@ def test_a_strange_file_is_refused(tmp_path: Path, raw: bytes) -> None:
 @pytest.mark.parametrize(
     "records",
     [
-        frame(ord("S"), b'[1,"TimerFired",{},[]]'),  # no head before it
+        frame(ord("S"), b"[1,\"TimerFired\",{},[]]"),  # no head before it
         frame(ord("H"), b'{"capture":2}'),
         frame(ord("H"), b'{"capture":1}'),
         frame(ord("H"), b"{"),

@@ -93,7 +93,6 @@ async def tls_in_front(port: int, cert: Path, key: Path) -> AsyncIterator[int]:
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """One test on uvloop with a deadline."""
-
     async def bounded() -> None:
         async with asyncio.timeout(20):
             await main()

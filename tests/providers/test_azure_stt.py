@@ -395,7 +395,9 @@ def test_a_wrong_key_and_no_server(sim: AzureSim) -> None:
     ],
     ids=lambda one: one.label if isinstance(one, Fault) else "",
 )
-def test_what_was_recognised_comes_before_the_error(sim: AzureSim, fault: Fault, errors: type[ProviderError]) -> None:
+def test_what_was_recognised_comes_before_the_error(
+    sim: AzureSim, fault: Fault, errors: type[ProviderError]
+) -> None:
     """Nobody reads until it is over: the first utterance's Final is kept, and the error is not lost by reading it."""
 
     async def main() -> None:
@@ -410,7 +412,9 @@ def test_what_was_recognised_comes_before_the_error(sim: AzureSim, fault: Fault,
         await feed(stream, utterance(1))
         stream.commit_nowait(2)
         given, error = await until_error(events)
-        assert [one for one in given if isinstance(one, Final)] == [Final(1, SAID[0], 0, len(utterance(0)) // 8, 0.93)]
+        assert [one for one in given if isinstance(one, Final)] == [
+            Final(1, SAID[0], 0, len(utterance(0)) // 8, 0.93)
+        ]
         assert type(error) is errors and error.retryable
         if isinstance(error, ProviderRejected):
             assert error.status == 429
