@@ -1,8 +1,7 @@
 """Twilio, simulated: webhooks, TwiML, media streams, REST, callbacks (protocols: Twilio, section 12).
 
-Everything that Twilio signs is signed here by Twilio's own library (`twilio.request_validator`), with the public
-https and wss addresses, while the bytes go to the local port, as they would behind a TLS proxy. One tick serves the
-streams of all calls on absolute deadlines. `Exchange.call` is one phone call from ringing to its end:
+Everything that Twilio signs is signed here by Twilio's own library (`twilio.request_validator`). `Exchange.call` is one
+phone call from ringing to its end:
 
     voice webhook ──→ TwiML ──→ verbs ──→ <Connect><Stream> ⇄ server ──→ action or next verb ──→ completed
                                                ↑ REST: Status=completed, Twiml, Url
@@ -12,32 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx
-from picows import WSError, ws_connect
+from picows import WSError
 from twilio.request_validator import RequestValidator
 
-from bench.sim.arrival import Arrivals, Weather
+from bench.sim.exchange import PhoneCall, Switchboard
 from bench.sim.fault import FaultPlan
 from bench.sim.party import Party
-from bench.sim.playout import CHUNK_MS, LEAD_MS
-from bench.sim.sound import FRAME_NS
-from bench.sim.ticker import Ticker
 from bench.sim.twilio_rest import RestServer
 from bench.sim.twilio_stream import MediaStream
 from bench.sim.twiml import Stream, TwimlError, Verb, check_stream_url, parse_twiml
 
-WEBHOOK_TIMEOUT_S = 15.0
-CONNECT_TIMEOUT_S = 5.0
-CLOSE_TIMEOUT_S = 2.0
 MAX_REDIRECTS = 10
 
 
@@ -47,49 +38,24 @@ class Account:
     auth_token: str = field(default="0123456789abcdef0123456789abcdef", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Warning31:
-    """An entry of Twilio's debugger."""
-
-    code: int
-    call_sid: str
-    text: str
-
-
 @dataclass(slots=True)
-class Call:
-    """One phone call. `ended_by`: caller, rest, twiml, rejected or failed; `said` holds texts of `<Say>`."""
+class Call(PhoneCall):
+    """`said` holds texts of `<Say>`."""
 
-    sid: str
-    from_: str
-    to: str
-    status: str = "queued"
-    ended_by: str = ""
     said: list[str] = field(default_factory=list)
     dialled: list[str] = field(default_factory=list)
     verbs: list[str] = field(default_factory=list)
-    streams: list[MediaStream] = field(default_factory=list)
-    started_ns: int = 0
-    answered_ns: int = 0
-    ended_ns: int = 0
     commands: asyncio.Queue[list[Stream | Verb]] = field(default_factory=lambda: asyncio.Queue(8))
     sequence: int = 0
     redirects: int = 0
 
-    @property
-    def is_over(self) -> bool:
-        return self.status in ("completed", "busy", "failed", "no-answer", "canceled")
 
-
-class Exchange:
-    """A Twilio account with a number that points at our server.
+class Exchange(Switchboard[Call]):
+    """A Twilio account with a number that points at our server; signatures are over its public URL.
 
     Args:
-        public_url: what Twilio has configured (`https://…`, no path); signatures are over it.
-        local_url: where the bytes go (`http://127.0.0.1:port`).
         status_path: path of the number's status callback, empty for none.
-        slots: the tick is spread over so many phases of the 20 ms, so that callers do not all speak at one instant.
-        weather: how late messages reach the server; None: at once.
+        options: as Switchboard.
     """
 
     def __init__(
@@ -100,55 +66,27 @@ class Exchange:
         account: Account | None = None,
         voice_path: str = "/twilio/voice",
         status_path: str = "/twilio/status",
-        lead_ms: int = LEAD_MS,
-        chunk_ms: int = CHUNK_MS,
-        slots: int = 10,
-        weather: Weather | None = None,
+        **options: Any,
     ) -> None:
         self.account = account or Account()
-        self.public_url = public_url.rstrip("/")
-        self.local_url = local_url.rstrip("/")
-        self.debugger: list[Warning31] = []
-        self.calls: dict[str, Call] = {}
         self.rest = RestServer(self.account.account_sid, self.account.auth_token, self)
-        self.rest_url = ""
-        self.callbacks_failed = 0
+        super().__init__(public_url=public_url, local_url=local_url, rest=self.rest, **options)
         self.dial_status = "completed"
         self.refuses_updates = False
-        self._delivering: set[asyncio.Task[None]] = set()
-        self.arrivals = Arrivals(weather) if weather else None
-        self.ticker = Ticker(FRAME_NS, slots, self.arrivals.deliver_due if self.arrivals else None)
         self._voice_path = voice_path
         self._status_path = status_path
-        self._pacing = (lead_ms, chunk_ms)
         self._signer = RequestValidator(self.account.auth_token)
-        self._http: httpx.AsyncClient
-        self._tasks: asyncio.TaskGroup
 
-    async def __aenter__(self) -> Self:
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(WEBHOOK_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            trust_env=False,
-        )
-        self._tasks = asyncio.TaskGroup()
-        await self._tasks.__aenter__()
-        self.rest_url = await self.rest.start()
-        self.ticker.start()
-        return self
+    @property
+    def server_env(self) -> Mapping[str, str]:
+        return {
+            "TWILIO_ACCOUNT_SID": self.account.account_sid,
+            "TWILIO_AUTH_TOKEN": self.account.auth_token,
+            "TWILIO_API_URL": self.rest_url,
+        }
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.ticker.stop()
-        for call in self.calls.values():
-            for stream in call.streams:
-                stream.abort()
-        try:
-            await self._tasks.__aexit__(kind, error, trace)
-        finally:
-            await self.rest.close()
-            await self._http.aclose()
+    def end_call(self, sid: str) -> None:
+        self.update_call(sid, {"Status": "completed"})
 
     async def call(
         self,
@@ -317,20 +255,9 @@ class Exchange:
         check_stream_url(verb.url)
         call.streams.append(stream)
         try:
-            await ws_connect(
-                lambda: stream,
-                "ws" + verb.url.removeprefix("wss"),
-                extra_headers={
-                    "user-agent": "Twilio.TmeWs/1.0",
-                    "x-twilio-signature": self._signer.compute_signature(verb.url, {}),
-                    "x-forwarded-proto": "https",
-                    "accept-encoding": "gzip",
-                },
-                websocket_handshake_timeout=CONNECT_TIMEOUT_S,
-                max_redirects=0,
-                socket_factory=lambda _url: self._socket(),
-                use_aiofastnet=False,
-            )
+            signature = self._signer.compute_signature(verb.url, {})
+            headers = {"user-agent": "Twilio.TmeWs/1.0", "x-twilio-signature": signature}
+            await self._connect(stream, verb.url, headers)
         except TimeoutError:
             self._stream_failed(call, verb, stream, 31901, "connect timeout")
         except OSError as error:
@@ -340,31 +267,6 @@ class Exchange:
         else:
             return True
         return False
-
-    async def _socket(self) -> socket.socket:
-        parts = urlsplit(self.local_url)
-        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        one.setblocking(False)
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            address = (parts.hostname or "127.0.0.1", parts.port or 80)
-            await asyncio.wait_for(asyncio.get_running_loop().sock_connect(one, address), CONNECT_TIMEOUT_S)
-        except BaseException:
-            one.close()
-            raise
-        return one
-
-    async def _wait_closed(self, stream: MediaStream) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await stream.closed
-        except TimeoutError:
-            stream.abort()
-
-    def _answer(self, call: Call) -> None:
-        if call.answered_ns == 0:
-            call.answered_ns = time.monotonic_ns()
-            call.status = "in-progress"
 
     # ── webhooks ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -387,17 +289,13 @@ class Exchange:
 
     async def post(self, url: str, form: Mapping[str, str], *, signature: str | None = None) -> httpx.Response:
         """A signed form POST to a public URL, delivered to the local port. `signature` replaces the right one."""
-        parts = urlsplit(url)
         headers = {
-            "Host": parts.netloc,
             "User-Agent": "TwilioProxy/1.1",
             "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
             "X-Twilio-Signature": signature if signature is not None else self.sign(url, form),
-            "X-Forwarded-Proto": "https",
             "I-Twilio-Idempotency-Token": secrets.token_hex(16),
         }
-        query = f"?{parts.query}" if parts.query else ""
-        return await self._http.post(f"{self.local_url}{parts.path}{query}", data=dict(form), headers=headers)
+        return await self._post(url, urlencode(dict(form)).encode(), headers)
 
     def sign(self, url: str, form: Mapping[str, str]) -> str:
         """Twilio's signature: over https the port and user are left out, the fragment always is."""
@@ -431,7 +329,7 @@ class Exchange:
             "CallDuration": str(seconds),
             "SipResponseCode": "200" if call.status == "completed" else "486",
         }
-        self._deliver_soon(self.public_url + self._status_path, form)
+        self._deliver_soon(self.post(self.public_url + self._status_path, form))
 
     def _stream_callback(self, call: Call, verb: Stream, stream: MediaStream, event: str, error: str = "") -> None:
         if not verb.status_callback:
@@ -446,31 +344,8 @@ class Exchange:
         }
         if error:
             form["StreamError"] = error
-        self._deliver_soon(verb.status_callback, form)
-
-    def _deliver_soon(self, url: str, form: Mapping[str, str]) -> None:
-        task = self._tasks.create_task(self._deliver(url, form))
-        self._delivering.add(task)
-        task.add_done_callback(self._delivering.discard)
-
-    async def wait_delivered(self, seconds: float) -> bool:
-        """Wait until no callback is on its way: before the server stops. False when the time is over before."""
-        if self._delivering:
-            await asyncio.wait(set(self._delivering), timeout=seconds)
-        return not self._delivering
-
-    async def _deliver(self, url: str, form: Mapping[str, str]) -> None:
-        try:
-            response = await self.post(url, form)
-        except httpx.HTTPError:
-            self.callbacks_failed += 1
-            return
-        if response.status_code >= 300:
-            self.callbacks_failed += 1
+        self._deliver_soon(self.post(verb.status_callback, form))
 
     def _stream_failed(self, call: Call, verb: Stream, stream: MediaStream, code: int, text: str) -> None:
         self._warn(call, code, text)
         self._stream_callback(call, verb, stream, "stream-error", text)
-
-    def _warn(self, call: Call, code: int, text: str) -> None:
-        self.debugger.append(Warning31(code, call.sid, text))
