@@ -1,23 +1,33 @@
-"""When the server decided to clear: read from its captures after the calls, by the caller's number.
+"""Captures of calls, read from outside; and from them when the server decided to clear, by the caller's number.
 
-A capture is one file a call (docs/replay.md): after a mark of 14 bytes come blocks (length, CRC) of a deflated stream
-of records, each a kind, a length and a body; blocks whose length has its highest bit hold no records. Of kind S is a
-step, `[now_ns, event, values, [[action, …], …]]`, with the instants of the machine's monotonic clock, which the
-generator's are too. Scripted recognisers name the caller in every final.
+A capture is one file a call (docs/replay.md). In each part, one for each media stream, come after a mark of 14 bytes
+blocks (length, CRC) of a deflated stream of records, each a kind, a length and a body; a block whose length has its
+highest bit set is tape, of which records say how many bytes are theirs. Of kind S is a step, `[now_ns, event, values,
+[[action, …], …]]`, with the instants of the machine's monotonic clock, which the generator's are too. Scripted
+recognisers name the caller in every final.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-MARK_BYTES = 14
-STEP = ord("S")
+MARK = b"\x89TSCAPTURE\r\n\x1a\n"
+HEAD, TAPE, STEP = b"HMS"
+OF_TAPE = ord("R")
 TAPE_BIT = 1 << 31
+MAX_RECORD_BYTES = 4 << 20
+MAX_INFLATED_BYTES = 2 << 30
+PIECE_BYTES = 1 << 20
 _CALLER = re.compile(rb"turn \d+ of (\+\d+)")
+
+
+class CaptureUnreadable(ValueError):
+    """It is not a capture, or what is in it cannot be; says why."""
 
 
 def clear_decisions(data_dir: Path) -> dict[str, list[int]]:
@@ -26,7 +36,7 @@ def clear_decisions(data_dir: Path) -> dict[str, list[int]]:
     for path in sorted((data_dir / "capture").glob("*.capture")):
         caller: str | None = None
         instants: list[int] = []
-        for body in steps(path.read_bytes()):
+        for body in _steps(path):
             named = _CALLER.search(body)
             caller = named[1].decode() if named else caller
             if b'"ClearPlayout"' not in body:
@@ -39,26 +49,67 @@ def clear_decisions(data_dir: Path) -> dict[str, list[int]]:
     return found
 
 
-def steps(raw: bytes) -> Iterator[bytes]:
-    """The bodies of all steps of the first stream, as far as they are written."""
-    inflate, data = zlib.decompressobj(wbits=-12), b""
-    at = MARK_BYTES
-    while at + 8 <= len(raw):
-        length = int.from_bytes(raw[at : at + 4], "little")
-        end = at + 8 + (length & ~TAPE_BIT)
-        if end > len(raw):
-            break  # of a call that is still being written
-        if not length & TAPE_BIT:
-            data += inflate.decompress(raw[at + 8 : end])
-        at = end
-    at = 0
-    while at + 5 <= len(data):
-        end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
-        if end > len(data):
-            return
-        if data[at] == STEP:
-            yield data[at + 5 : end]
-        at = end
+def _steps(path: Path) -> Iterator[bytes]:
+    """The bodies of all steps, as far as they can be read: a run is over, whatever became of one file."""
+    with contextlib.suppress(CaptureUnreadable):
+        for kind, body in records(path.read_bytes()):
+            if kind == STEP:
+                yield body
+
+
+def records(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """(kind, body) of all whole records of all parts. A file that is still written, or was cut, ends at its last block.
+
+    Raises:
+        CaptureUnreadable: no capture, damaged, or it expands beyond MAX_INFLATED_BYTES.
+    """
+    if not raw.startswith(MARK):
+        raise CaptureUnreadable("not a capture of a call")
+    at, room = 0, MAX_INFLATED_BYTES
+    while at >= 0:
+        inflate, data, tape = zlib.decompressobj(wbits=-12), b"", b""
+        at += len(MARK)
+        while found := _block(raw, at):
+            block, is_tape = found
+            at += 8 + len(block)
+            if is_tape:
+                tape += block
+                continue
+            while block:
+                try:
+                    more = inflate.decompress(block, PIECE_BYTES)
+                except zlib.error as error:
+                    raise CaptureUnreadable(f"damaged: {error}") from None
+                block, room = inflate.unconsumed_tail, room - len(more)
+                if room < 0:
+                    raise CaptureUnreadable("it expands beyond what captures do")
+                data += more
+                begin = 0
+                while begin + 5 <= len(data):
+                    end = begin + 5 + int.from_bytes(data[begin + 1 : begin + 5], "little")
+                    if end - begin > MAX_RECORD_BYTES:
+                        raise CaptureUnreadable("damaged: a record longer than records are")
+                    if end > len(data):
+                        break
+                    kind, body = data[begin], data[begin + 5 : end]
+                    if kind == OF_TAPE:
+                        size = int.from_bytes(body, "little")
+                        kind, body, tape = TAPE, tape[:size], tape[size:]
+                    yield kind, body
+                    begin = end
+                data = data[begin:]
+        at = raw.find(MARK, at)
+
+
+def _block(raw: bytes, at: int) -> tuple[bytes, bool] | None:
+    """(content, is tape) of the block at `at`; None where a part ends, was cut or is damaged."""
+    if at + 8 > len(raw) or raw.startswith(MARK, at):
+        return None
+    length = int.from_bytes(raw[at : at + 4], "little")
+    end = at + 8 + (length & ~TAPE_BIT)
+    block = raw[at + 8 : end]
+    is_whole = end <= len(raw) and zlib.crc32(block) == int.from_bytes(raw[at + 4 : at + 8], "little")
+    return (block, bool(length & TAPE_BIT)) if is_whole else None
 
 
 def since_decision_ms(cleared_ns: int, decisions: list[int], within_ms: float = 2000.0) -> float | None:

@@ -61,7 +61,10 @@ def common_parser(name: str, summary: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--vad", default="webrtc", choices=["webrtc", "silero"], help="the server's turn.vad")
     made.add_argument("--carrier", default="twilio", choices=["twilio", "telnyx"])
-    made.add_argument("--recording", type=Path, metavar="WAV", help="a carrier's stereo recording instead of clips")
+    made.add_argument(
+        "--recording", type=Path, metavar="FILE",
+        help="instead of clips: a carrier's stereo WAV, a capture with audio, or a folder of captures",
+    )  # fmt: skip
     made.add_argument(
         "--caller-channel", default="left", choices=["left", "right"], help="the caller's channel of --recording"
     )

@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from bench.load import clips as source
+from bench.load.captured import from_captures, is_captured
 from bench.load.figure import table
 from bench.load.floor import FloorFailed
 from bench.load.options import Options, UsageError, check, numbers_of_calls, options, side
@@ -89,7 +90,7 @@ def conclude(
     try:
         check(asked)
         sound = Sound(
-            source.from_recording(asked.recording, side(asked)) if asked.recording else source.spoken(),
+            _callers(asked),
             source.interrupting(),
         )
         results = runs(sound, bench or Bench(isa=native_isa()))
@@ -109,11 +110,20 @@ def conclude(
     return int(any(is_failed(one) for one in results))
 
 
+def _callers(asked: argparse.Namespace) -> list[Clip]:
+    if asked.recording is None:
+        return source.spoken()
+    if is_captured(asked.recording):
+        return from_captures(asked.recording)
+    return source.from_recording(asked.recording, side(asked))
+
+
 def told(asked: argparse.Namespace, run: Awaitable[Result], bench: Bench) -> Result:
     """Carry out one run; what went wrong is said at once."""
     result = uvloop.run(run)  # type: ignore[arg-type]
     result["isa"] = bench.isa
-    result["callers"] = "recording" if asked.recording else "clips"
+    captured = asked.recording is not None and is_captured(asked.recording)
+    result["callers"] = "captures" if captured else "recording" if asked.recording else "clips"
     for text in result["problems"] + [f"invalid: {why}" for why in result["why_invalid"]]:
         print(f"  {result['calls']} calls: {text}", file=sys.stderr)
     for text in result["broken"]:

@@ -94,6 +94,7 @@ class Soak:
             "rss_kib": {"first": first.rss_kib, "last": last.rss_kib},
             "rss_growth_percent": round((last.rss_kib / first.rss_kib - 1) * 100, 2),
             "rss_slope_kib_per_1000_calls": theil_sen(self._samples),
+            "rss_samples_kib": self._samples,
             "threads": {"first": first.threads, "last": last.threads},
             "fds": {"first": first.fds, "last": last.fds},
             "tasks": {"first": first.tasks, "last": last.tasks},

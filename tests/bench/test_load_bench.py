@@ -21,11 +21,15 @@ from bench.sim.sound import Clip, write_stereo
 from providers.offline.scripted import render
 from tests.bench.load_target import SteadyFloor, bench_with
 from tests.bench.stand_in import Behaviour, Broken, tone
+from tests.bench.test_captured import part
 
 ASK = Clip.from_pcmu(tone(300, 300), text="a tone", source="test")
 INTERRUPT = Clip.from_pcmu(tone(700, 300), text="a longer tone", source="test")
 SOUND = Sound([ASK], [INTERRUPT])
 pytestmark = pytest.mark.slow
+
+
+KEPT = Path(__file__).parents[1] / "data" / "captures"
 
 
 def right(turn: int, caller: str) -> bytes:
@@ -171,6 +175,18 @@ def left_over(result: Result) -> list[str]:
     return [why for why in result["broken"] if "left over" in why and "threads" not in why]
 
 
+@pytest.mark.parametrize("bench_main", [capacity.main, latency.main, bargein.main, soak.main])
+def test_a_capture_without_audio_is_refused_in_one_line(
+    bench_main: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "call.capture"
+    path.write_bytes(part({}, has_audio=False))
+    assert bench_main(["--recording", str(path)], bench_with(answering(short), tmp_path)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"{path}: no audio in it: the agent's capture.audio was off during this call\n"
+
+
 def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, recording = tmp_path / "out.json", tmp_path / "call.wav"
     write_stereo(recording, b"\xff" * 4000 + tone(300, 300) + b"\xff" * 8000 + tone(260, 300), tone(2000, 500))
@@ -183,6 +199,13 @@ def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: 
     said = capsys.readouterr()
     assert "FAILED" in said.err
     assert "turns completed of expected" in said.out
+    # Callers made of a captured call are answered as others are.
+    arguments[arguments.index(str(recording))] = str(KEPT / "duplicate_reordered.capture")
+    capacity.main(arguments, bench_with(answering(right), tmp_path))
+    result = json.loads(out.read_text())
+    assert result["callers"] == "captures"
+    assert result["turns_completed"] == result["turns_expected"] >= 2
+    capsys.readouterr()
     # Nothing is wrong with this server, but the floor moved by a fifth: no verdict is better than a wrong one.
     moved = bench_with(answering(right), tmp_path, SteadyFloor(6.0))
     assert capacity.main(arguments, moved) == 1
