@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -25,7 +26,8 @@ from server.call.plane import CallPlane
 from server.call.scoring import SpeechScoring
 from server.call.services import CallFacts, CallServices
 from server.carrier.errors import CarrierError, CarrierRejected
-from server.carrier.signature import TwilioSignature
+from server.carrier.signature import TelnyxSignature, TwilioSignature
+from server.carrier.telnyx_rest import TelnyxRest
 from server.carrier.twilio_rest import TwilioRest
 from server.catalogue import Catalogue
 from server.clock import SystemClock
@@ -37,6 +39,8 @@ from server.edge.health import Check, health_routes
 from server.edge.http_adapter import HttpAdapter
 from server.edge.limits import EdgeLimits
 from server.edge.reception import Reception
+from server.edge.telnyx_desk import MEMORY_S, TelnyxDesk
+from server.edge.telnyx_routes import telnyx_routes
 from server.edge.twilio_routes import TwilioRouteSettings, hand_over_twiml, twilio_routes
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
@@ -121,7 +125,8 @@ class _Process:
             captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)
             captures.start()
             stack.callback(captures.close)
-            plane = self._plane(spool, tokens, agents, self._rest(http), captures)
+            twilio, telnyx = self._twilio(http), self._telnyx(http)
+            plane = self._plane(spool, tokens, agents, twilio, telnyx, captures)
             self._metrics.calls_active.set_function(lambda: plane.active)
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
@@ -129,6 +134,12 @@ class _Process:
             readiness = Readiness(self._catalogue, self._clips, lambda: agents.agents)
             checks = self._checks(postgres, redis, spool, agents, upkeep, readiness)
             routes = health_routes(checks, lambda: plane.is_draining, self._metrics, readiness.degraded)
+            if telnyx is not None:
+                on_fallback = self._metrics.webhook_answer_fallback.inc
+                made = SharedAnswers(redis, key, clock, on_fallback=on_fallback, ttl_s=MEMORY_S)
+                desk = TelnyxDesk(plane, agents, telnyx, made, self._public_url)
+                stack.push_async_callback(desk.close)
+                routes += telnyx_routes(desk, TelnyxSignature(config.telnyx.public_key), clock.wall_s)
             await self._serve(plane, agents, answers, shipper, upkeep, routes)
 
     def _plane(
@@ -136,7 +147,8 @@ class _Process:
         spool: Spool,
         tokens: StreamTokens,
         agents: AgentStore,
-        rest: TwilioRest | None,
+        twilio: TwilioRest | None,
+        telnyx: TelnyxRest | None,
         captures: CaptureStore,
     ) -> CallPlane:
         media = self._config.media
@@ -147,8 +159,8 @@ class _Process:
             clips=self._clips,
             metrics=self._metrics,
             spool=spool,
-            hang_up=partial(_hang_up, rest),
-            hand_over=partial(_hand_over, rest, self._public_url),
+            hang_up=partial(_hang_up, {"twilio": twilio, "telnyx": telnyx}),
+            hand_over=partial(_hand_over, twilio, self._public_url),
             captures=captures,
             lead_ms=media.pacer_lead_ms,
             chunk_ms=media.pacer_chunk_ms,
@@ -243,11 +255,15 @@ class _Process:
         except TimeoutError:
             log.warning("%d calls are ended", plane.active, extra={"event": "drain_deadline"})
 
-    def _rest(self, http: httpx.AsyncClient) -> TwilioRest | None:
+    def _twilio(self, http: httpx.AsyncClient) -> TwilioRest | None:
         twilio = self._config.twilio
         if not twilio.is_configured:
             return None
         return TwilioRest(twilio.account_sid, twilio.auth_token, twilio.api_url, http)
+
+    def _telnyx(self, http: httpx.AsyncClient) -> TelnyxRest | None:
+        telnyx = self._config.telnyx
+        return TelnyxRest(telnyx.api_key, telnyx.api_url, http) if telnyx.is_configured else None
 
     def _checks(
         self,
@@ -293,12 +309,13 @@ class _Process:
         }
 
 
-async def _hang_up(rest: TwilioRest | None, facts: CallFacts) -> None:
-    if facts.carrier == "twilio" and rest is not None:
+async def _hang_up(rests: Mapping[str, TwilioRest | TelnyxRest | None], facts: CallFacts) -> None:
+    rest = rests.get(facts.carrier)
+    if rest is not None:
         try:
             await rest.hang_up(facts.carrier_call_id)
         except CarrierError as error:
-            # Closing the stream makes the carrier ask what to do next; it will be told to hang up.
+            # Closing the stream makes the carrier ask or say so; it will be told to hang up.
             log.error("hang-up by REST failed: %s", error, extra={"event": "hang_up_failed"})
 
 

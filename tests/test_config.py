@@ -12,6 +12,7 @@ from server.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SID = "AC" + "0" * 32
+TELNYX_KEY = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
 SECRET = "s3cr3t-" * 6
 PRODUCTION = {
     "PUBLIC_URL": "https://voice.example.com/",
@@ -21,6 +22,8 @@ PRODUCTION = {
     "TWILIO_ACCOUNT_SID": SID,
     "TWILIO_AUTH_TOKEN": "twilio-token",
     "TWILIO_AUTH_TOKEN_NEXT": "twilio-token-next",
+    "TELNYX_API_KEY": "KEY-of-telnyx",
+    "TELNYX_PUBLIC_KEY": TELNYX_KEY,
     "API_KEY": "browser-key-0123456789",
     "AZURE_SPEECH_KEY": "azure-speech-key",
     "AZURE_SPEECH_REGION": "westeurope",
@@ -63,6 +66,8 @@ def test_production_is_read_whole() -> None:
     assert config.server.public_url == "https://voice.example.com"
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")
     assert config.twilio.auth_tokens == ("twilio-token", "twilio-token-next")
+    assert (config.telnyx.api_key, config.telnyx.public_key) == ("KEY-of-telnyx", TELNYX_KEY)
+    assert (config.telnyx.api_url, config.carriers) == ("https://api.telnyx.com", ("Twilio", "Telnyx"))
     providers = config.providers
     assert providers.azure_speech.is_configured and providers.azure_speech.region == "westeurope"
     assert providers.azure_openai.endpoint == "https://name.openai.azure.com" and providers.azure_openai.is_configured
@@ -95,6 +100,12 @@ def test_production_is_read_whole() -> None:
         ({"TWILIO_AUTH_TOKEN": "x"}, "TWILIO_ACCOUNT_SID"),
         ({"TWILIO_AUTH_TOKEN_NEXT": "x"}, "TWILIO_AUTH_TOKEN_NEXT"),
         ({"TWILIO_API_URL": "api.twilio.com"}, "TWILIO_API_URL"),
+        ({"TELNYX_API_KEY": "KEY1"}, "TELNYX_PUBLIC_KEY"),
+        ({"TELNYX_API_KEY": "KEY 1", "TELNYX_PUBLIC_KEY": TELNYX_KEY}, "TELNYX_API_KEY"),
+        ({"TELNYX_PUBLIC_KEY": TELNYX_KEY}, "TELNYX_API_KEY"),
+        ({"TELNYX_API_KEY": "KEY1", "TELNYX_PUBLIC_KEY": TELNYX_KEY[:-4]}, "TELNYX_PUBLIC_KEY"),
+        ({"TELNYX_API_KEY": "KEY1", "TELNYX_PUBLIC_KEY": "no base64"}, "TELNYX_PUBLIC_KEY"),
+        ({"TELNYX_API_URL": "https://api.telnyx.com/?v=2"}, "TELNYX_API_URL"),
         ({"STT_PROVIDER": "No Such"}, "STT_PROVIDER"),
         (AZURE, "AZURE_SPEECH_REGION"),
         (AZURE | {"AZURE_SPEECH_REGION": "West Europe"}, "AZURE_SPEECH_REGION"),
@@ -152,13 +163,15 @@ def test_production_refuses_what_is_missing(missing: tuple[str, ...], variable: 
     "url",
     ["http://voice.example.com", "HTTP://10.0.0.7:8080", "http://localhost@voice.example.com", "http://localhost.x"],
 )
-def test_twilio_is_never_spoken_to_in_the_clear(url: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        Config.from_env(PRODUCTION | {"PUBLIC_URL": url})
+@pytest.mark.parametrize("carrier", ["Twilio", "Telnyx"])
+def test_a_carrier_is_never_spoken_to_in_the_clear(carrier: str, url: str) -> None:
+    other = "TELNYX" if carrier == "Twilio" else "TWILIO"
+    with pytest.raises(ConfigError, match=f"because {carrier} is configured") as refused:
+        Config.from_env({n: text for n, text in PRODUCTION.items() if not n.startswith(other)} | {"PUBLIC_URL": url})
     assert refused.value.variable == "PUBLIC_URL" and str(refused.value).startswith("PUBLIC_URL: expected https,")
     assert "\n" not in str(refused.value) and url not in str(refused.value)
     # Behind a page of one's own, without a carrier, it is the operator's matter.
-    pages = {name: text for name, text in PRODUCTION.items() if not name.startswith("TWILIO")}
+    pages = {name: text for name, text in PRODUCTION.items() if not name.startswith(("TWILIO", "TELNYX"))}
     assert Config.from_env(pages | {"PUBLIC_URL": url}).server.public_url == url
 
 
@@ -181,6 +194,7 @@ def test_no_secret_is_shown() -> None:
     config = Config.from_env(PRODUCTION)
     shown = repr(config)
     expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
+    expected |= {"KEY-of-telnyx"}
     expected |= PROVIDER_KEYS
     assert set(config.secrets) == expected
     for secret in expected:
@@ -227,6 +241,7 @@ def test_the_values_of_the_example_are_accepted() -> None:
     text = (ROOT / "deploy" / "talkspurt.env.example").read_text()
     values = dict(re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", text, re.M))
     values |= {"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": "t", "TALKSPURT_SECRET": SECRET}
+    values |= {"TELNYX_API_KEY": "KEY1", "TELNYX_PUBLIC_KEY": TELNYX_KEY}
     config = Config.from_env(values)
     defaults = Config.from_env({})
     assert (config.limits, config.media, config.log) == (defaults.limits, defaults.media, defaults.log)

@@ -4,7 +4,7 @@ As Twilio's stream in most things: the same playout clock, marks and clear. Its 
 the codec that `start` announces (the call's, not the one that was asked for), frames that may overtake each other
 (`FaultPlan.swap_rate`), our messages without a stream id, and `error` messages that answer a bad one.
 
-Only the media socket: webhooks and commands of Call Control are not simulated yet.
+Only the media socket; events and commands of Call Control are in telnyx.py.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class TelnyxStream(MediaStream):
 
     Args:
         encoding: what `start` announces; L16 is at 16 kHz in network order (RFC 3551).
+        announced: what `start` says instead of `encoding`; for a codec that is not simulated.
         token: of `streaming_start`, repeated in `connected`; empty for none.
         parameters: `custom_parameters`, an object.
     """
@@ -48,6 +49,7 @@ class TelnyxStream(MediaStream):
         party: Party,
         on_warning: Callable[[int, str], None],
         encoding: Encoding = "PCMU",
+        announced: str = "",
         token: str = "",
         parameters: dict[str, str] | None = None,
         from_: str = "+15552000001",
@@ -74,6 +76,7 @@ class TelnyxStream(MediaStream):
             clock=clock,
         )
         self._encoding = encoding
+        self._announced = announced or encoding
         self._token = token
         self._numbers = (from_, to)
         self._up: Any = None
@@ -96,7 +99,7 @@ class TelnyxStream(MediaStream):
             "tags": [],
             "client_state": "",
             "custom_parameters": self._stream.parameters,
-            "media_format": {"encoding": self._encoding, "sample_rate": rate_hz, "channels": 1},
+            "media_format": {"encoding": self._announced, "sample_rate": rate_hz, "channels": 1},
         }
         return [
             connected,

@@ -85,6 +85,7 @@ class StreamEntry:
         "_make_session",
         "_opening",
         "_redeem",
+        "_secret",
         "_session",
         "_socket",
         "_started",
@@ -93,12 +94,21 @@ class StreamEntry:
     )
 
     def __init__(
-        self, stream_id: str, wire: Wire, socket: Socket, *, redeem: Redeem, make_session: MakeSession
+        self,
+        stream_id: str,
+        wire: Wire,
+        socket: Socket,
+        *,
+        redeem: Redeem,
+        make_session: MakeSession,
+        secret: str = "",
     ) -> None:
+        """`secret`: from the path of a carrier whose `start` cannot carry it."""
         self.id = stream_id
         self._wire = wire
         self._socket = socket
         self._redeem = redeem
+        self._secret = secret
         self._make_session = make_session
         self._session: CallSession | None = None
         self._opening: list[bytes] = []
@@ -127,7 +137,7 @@ class StreamEntry:
             log.warning("stream %s refused: %s", self.id, error, extra={"event": "refused_stream"})
             self._socket.close(error.close_code)
             return None
-        claim = await self._redeem(self.id, started.parameters.get("secret", ""))
+        claim = await self._redeem(self.id, self._secret or started.parameters.get("secret", ""))
         if claim is None or self._closed_code:
             log.warning("stream %s: secret refused", self.id, extra={"event": "refused_stream"})
             self._socket.close(CLOSE_POLICY)

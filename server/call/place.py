@@ -25,6 +25,7 @@ class Place:
     """What is held for a stream that was promised: a place in the count, and connections to its services."""
 
     until_s: float = 0.0
+    carrier_call_id: str = ""
     providers: CallProviders | None = None
     ahead: OpenedAhead | None = None
 

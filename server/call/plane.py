@@ -191,7 +191,7 @@ class CallPlane:
     async def _issue(self, facts: CallFacts, settings: AgentSettings | None) -> Reserved:
         """Keep a place for the stream, and while the phone rings connect to the services that it will need."""
         stream_id = secrets.token_urlsafe(16)
-        place = Place(asyncio.get_running_loop().time() + RESERVATION_S)
+        place = Place(asyncio.get_running_loop().time() + RESERVATION_S, facts.carrier_call_id)
         self._reserved[stream_id] = place
         if settings is not None and self._group is not None:
             providers = self._providers_for(settings)
@@ -204,8 +204,8 @@ class CallPlane:
         secret = await self._tokens.issue(stream_id, claim)
         return Reserved(stream_id, secret, facts.call_id)
 
-    async def admit(self, carrier: str, stream_id: str) -> Callable[[Socket], StreamEntry] | None:
-        """Before the upgrade: whether such a stream is expected, and who will handle it."""
+    async def admit(self, carrier: str, stream_id: str, secret: str = "") -> Callable[[Socket], StreamEntry] | None:
+        """Before the upgrade: whether such a stream is expected, and who will handle it; `secret` as StreamEntry."""
         if carrier not in WIRES or self._group is None or not await self._tokens.known(stream_id):
             return None
         group = self._group
@@ -219,6 +219,7 @@ class CallPlane:
                 socket,
                 redeem=self._tokens.redeem,
                 make_session=partial(self._make_session, place),
+                secret=secret,
             )
             self._entries[stream_id] = entry
             group.create_task(self._run(entry, place), name=f"stream {stream_id}")
@@ -241,6 +242,9 @@ class CallPlane:
             await place.release()
         if session is None:
             entry.close(CLOSE_INTERNAL)
+            promised = self._known.get(place.carrier_call_id)
+            if promised is not None and not promised.ended.is_set():
+                self._never_began(promised.facts)
             return
         self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason)
         known = self._known.get(session.facts.carrier_call_id)
@@ -248,6 +252,9 @@ class CallPlane:
             known.end_reason = session.end_reason
             known.conversation = session.conversation if session.end_reason == "media_lost" else None
             known.ended.set()
+        if session.end_reason == "drained" and session.facts.carrier == "telnyx":
+            # Telnyx keeps a call that has lost its stream, and its event would find nobody here.
+            await self._services.hang_up(session.facts)
 
     def _make_session(
         self,

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from server.config.carrier import VARIABLES as CARRIER_VARIABLES
+from server.config.carrier import TelnyxConfig, TwilioConfig
 from server.config.provider import VARIABLES as PROVIDER_VARIABLES
 from server.config.provider import ProviderConfig
 from server.config.read import (
@@ -46,9 +48,9 @@ VARIABLES: tuple[str, ...] = (
     "HOST", "PORT", "PUBLIC_URL", "MAX_CALLS", "API_KEY", "ALLOWED_ORIGINS",
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
-    "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_API_URL",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
     "LOG_LEVEL", "LOG_FORMAT", "LOG_TRANSCRIPTS",
+    *CARRIER_VARIABLES,
     *PROVIDER_VARIABLES,
 )  # fmt: skip
 """Every variable that is read; nothing else in the environment changes the server."""
@@ -157,43 +159,6 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TwilioConfig:
-    account_sid: str = ""
-    auth_token: str = field(default="", repr=False)
-    auth_token_next: str = field(default="", repr=False)  # the secondary token while the primary is rotated
-    api_url: str = "https://api.twilio.com"
-
-    def __post_init__(self) -> None:
-        check_url("TWILIO_API_URL", self.api_url, ("https", "http"), "https://api.twilio.com")
-        if self.account_sid and not re.fullmatch(r"AC[0-9a-fA-F]{32}", self.account_sid):
-            raise ConfigError("TWILIO_ACCOUNT_SID", "AC and 32 hexadecimal digits", self.account_sid)
-        if bool(self.account_sid) != bool(self.auth_token):
-            missing = "TWILIO_AUTH_TOKEN" if self.account_sid else "TWILIO_ACCOUNT_SID"
-            raise ConfigError(missing, "a value, because the other half of the credentials is set")
-        if self.auth_token_next and not self.auth_token:
-            raise ConfigError("TWILIO_AUTH_TOKEN_NEXT", "TWILIO_AUTH_TOKEN to be set as well")
-
-    @property
-    def is_configured(self) -> bool:
-        return bool(self.account_sid)
-
-    @property
-    def auth_tokens(self) -> tuple[str, ...]:
-        """Tokens whose signatures are accepted, the current one first."""
-        return tuple(token for token in (self.auth_token, self.auth_token_next) if token)
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> TwilioConfig:
-        fields: Fields = {
-            "account_sid": ("TWILIO_ACCOUNT_SID", text),
-            "auth_token": ("TWILIO_AUTH_TOKEN", text),
-            "auth_token_next": ("TWILIO_AUTH_TOKEN_NEXT", text),
-            "api_url": ("TWILIO_API_URL", base_url),
-        }
-        return cls(**read(env, fields))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaConfig:
     pacer_lead_ms: int = 200  # what the carrier's buffer is kept filled to
     pacer_chunk_ms: int = 100  # one send costs the same whatever its size, so fewer and larger
@@ -241,6 +206,7 @@ class Config:
     limits: LimitConfig = field(default_factory=LimitConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     twilio: TwilioConfig = field(default_factory=TwilioConfig)
+    telnyx: TelnyxConfig = field(default_factory=TelnyxConfig)
     providers: ProviderConfig = field(default_factory=ProviderConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -258,20 +224,26 @@ class Config:
             raise ConfigError(
                 "HOST", f"one of {', '.join(LOOPBACK)} on embedded servers (or ALLOW_EMBEDDED=1)", self.host
             )
-        if self.twilio.is_configured and not self.server.public_url:
-            raise ConfigError("PUBLIC_URL", "a value, because the carrier's signatures cover it")
+        if self.carriers and not self.server.public_url:
+            raise ConfigError("PUBLIC_URL", "a value, because carriers sign it or open their streams to it")
         address = urlsplit(self.server.public_url)
-        if self.twilio.is_configured and address.scheme != "https" and address.hostname not in LOOPBACK:
+        if self.carriers and address.scheme != "https" and address.hostname not in LOOPBACK:
             # The value is not shown: it may hold a password.
             raise ConfigError(
                 "PUBLIC_URL",
-                "https, because Twilio is configured: callers' voices and webhooks never travel in the clear",
+                f"https, because {self.carriers[0]} is configured: voices and webhooks never travel in the clear",
             )
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """The carriers whose calls are taken, as people call them."""
+        known = (("Twilio", self.twilio), ("Telnyx", self.telnyx))
+        return tuple(name for name, one in known if one.is_configured)
 
     @property
     def is_production(self) -> bool:
         """A public address or a carrier's credentials: somebody's real calls depend on this process."""
-        return bool(self.server.public_url or self.twilio.is_configured)
+        return bool(self.server.public_url or self.carriers)
 
     @property
     def host(self) -> str:
@@ -285,7 +257,8 @@ class Config:
         """Texts that no log line may contain."""
         store, twilio = self.store, self.twilio
         urls = (urlsplit(url).password or "" for url in (store.database_url, store.redis_url))
-        known = (self.server.api_key, store.secret, twilio.auth_token, twilio.auth_token_next, *urls)
+        tokens = (twilio.auth_token, twilio.auth_token_next, self.telnyx.api_key)
+        known = (self.server.api_key, store.secret, *tokens, *urls)
         return (*(one for one in known if one), *self.providers.secrets)
 
     @classmethod
@@ -297,6 +270,7 @@ class Config:
             limits=LimitConfig.from_env(env),
             store=StoreConfig.from_env(env),
             twilio=TwilioConfig.from_env(env),
+            telnyx=TelnyxConfig.from_env(env),
             providers=ProviderConfig.from_env(env),
             media=MediaConfig.from_env(env),
             log=LogConfig.from_env(env),

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from server.errors import ConfigError
 
+# Paths are put after these.
+_PLAIN_URLS = ("PUBLIC_URL", "TWILIO_API_URL", "TELNYX_API_URL")
+
 Fields = dict[str, tuple[str, Callable[[str, str], Any]]]
 
 
@@ -66,5 +69,5 @@ def check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> No
         named = False
     if not named or any(c.isspace() for c in url):
         raise ConfigError(name, f"a URL like {example}")
-    if name in ("PUBLIC_URL", "TWILIO_API_URL") and (not parts.netloc or parts.query or parts.fragment):
+    if name in _PLAIN_URLS and (not parts.netloc or parts.query or parts.fragment):
         raise ConfigError(name, f"a URL like {example}, without a query", url)

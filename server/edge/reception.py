@@ -24,7 +24,10 @@ from server.store.answer import Made, SharedAnswers
 
 log = logging.getLogger(__name__)
 
-_PATH = re.compile(r"/media/(twilio|telnyx|browser)/([A-Za-z0-9_-]{16,64})/?")
+# Telnyx's `start` cannot be made to carry the secret, its path can.
+_PATH = re.compile(
+    r"/media/(?:(twilio|browser)/([A-Za-z0-9_-]{16,64})/?|telnyx/([A-Za-z0-9_-]{16,64})/([A-Za-z0-9_.-]{16,128}))"
+)
 
 
 class Reception:
@@ -48,9 +51,9 @@ class Reception:
         async def make() -> Made:
             made = await self._accept(sid, form)
             # What was refused now may be taken when the carrier asks again.
-            return _written(made), isinstance(made, Accepted)
+            return written(made), isinstance(made, Accepted)
 
-        return _read(await self._answers.once(sid, make))
+        return read_answer(await self._answers.once(sid, make))
 
     async def _accept(self, sid: str, form: Mapping[str, str]) -> Accepted | Refused:
         to_number = form.get("To", "")
@@ -58,7 +61,7 @@ class Reception:
         if version is None:
             return Refused("unknown_number")
         reserved = await self._plane.reserve("twilio", sid, caller_number(form.get("From", "")), to_number, version)
-        return _accepted(reserved)
+        return accepted(reserved)
 
     async def on_status(self, form: Mapping[str, str]) -> None:
         log.info(
@@ -108,7 +111,7 @@ class Reception:
         if version is None:
             return Refused("unknown_number")
         identity = f"browser-{secrets.token_hex(8)}"
-        return _accepted(await self._plane.reserve("browser", identity, "", "", version))
+        return accepted(await self._plane.reserve("browser", identity, "", "", version))
 
     # ── the media path ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,26 +119,29 @@ class Reception:
         found = _PATH.fullmatch(path)
         if found is None:
             return 403
-        carrier, stream_id = found.groups()
+        carrier, stream_id, secret = found[1] or "telnyx", found[2] or found[3], found[4] or ""
         if carrier == "twilio" and self._signature is not None:
             signed = headers.get(TWILIO_HEADER.lower(), "")
             if not self._signature.is_valid_upgrade(path.encode(), signed, headers.get(TWILIO_SETTINGS_HEADER.lower())):
                 log.warning("media upgrade: signature refused", extra={"event": "refused_stream"})
                 return 403
-        open_handler = await self._plane.admit(carrier, stream_id)
+        open_handler = await self._plane.admit(carrier, stream_id, secret)
         return 403 if open_handler is None else open_handler
 
 
-def _accepted(reserved: Reserved | None) -> Accepted | Refused:
+def accepted(reserved: Reserved | None) -> Accepted | Refused:
+    """What a reservation means for the carrier."""
     return Refused("busy") if reserved is None else Accepted(reserved.stream_id, reserved.secret)
 
 
-def _written(answer: Accepted | Refused) -> bytes:
+def written(answer: Accepted | Refused) -> bytes:
+    """An answer as SharedAnswers keeps it."""
     if isinstance(answer, Refused):
         return orjson.dumps({"reason": answer.reason})
     return orjson.dumps({"stream_id": answer.stream_id, "secret": answer.secret})
 
 
-def _read(data: bytes) -> Accepted | Refused:
+def read_answer(data: bytes) -> Accepted | Refused:
+    """What `written` wrote."""
     fields = orjson.loads(data)
     return Refused(fields["reason"]) if "reason" in fields else Accepted(fields["stream_id"], fields["secret"])

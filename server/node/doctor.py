@@ -108,7 +108,7 @@ def _package_file(package: str, path: str, requirement: str) -> Path:
 
 def _configuration(config: Config) -> str:
     kind = "production" if config.is_production else "local"
-    carriers = "Twilio" if config.twilio.is_configured else "no carrier"
+    carriers = " and ".join(config.carriers) or "no carrier"
     public = config.server.public_url or "no public URL"
     return f"{kind}, {carriers}, {public}, at most {config.server.max_calls} calls"
 
