@@ -1,7 +1,7 @@
 """N callers on the rig: brought up at a bounded pace, watched over a steady window, let go.
 
-    ramp to 10 ─→ ramp to N ─→ steady window ─→ last turns ─→ everybody hangs up
-         RSS          └─ CPU, frames, latencies: only in here ─┘
+ramp to 10 ─→ ramp to N ─→ steady window ─→ last turns ─→ everybody hangs up
+     RSS          └─ CPU, frames, latencies: only in here ─┘
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from bench.load.figure import parse_buckets, percentile, percentiles, quantile, 
 from bench.load.rig import FROM_PREFIX, TO_NUMBER, Meter, Rig, wait_for
 from bench.load.server_process import Usage
 from bench.load.turn_judge import LoadRecord
+from bench.sim.exchange import PhoneCall
 from bench.sim.party import Party
-from bench.sim.twilio import Call
 from bench.sim.twilio_stream import MediaStream
 
 BASE_CALLS = 10
@@ -74,7 +74,7 @@ class Crowd(Generic[C]):
 
     def __init__(self, rig: Rig, make: Callable[[str, int], C]) -> None:
         self.callers: list[C] = []
-        self.calls: list[Call] = []
+        self.calls: list[PhoneCall] = []
         self._rig = rig
         self._make = make
 
@@ -122,7 +122,7 @@ class Crowd(Generic[C]):
         for call in self._rig.exchange.calls.values():
             if not call.is_over:
                 self._rig.problems.append(f"call {call.from_} did not end by itself")
-                self._rig.exchange.update_call(call.sid, {"Status": "completed"})
+                self._rig.exchange.end_call(call.sid)
 
     async def _edge(self) -> Edge:
         rig, streams = self._rig, self.streams
@@ -163,6 +163,7 @@ class Crowd(Generic[C]):
         return {
             "calls": calls,
             "seconds": round(wall, 1),
+            "carrier": rig.options.carrier,
             "vad": rig.options.vad,
             "providers": rig.options.providers,
             "profile": rig.options.profile if rig.options.providers == "sim" else None,
@@ -194,7 +195,7 @@ class Crowd(Generic[C]):
         }
 
     def _errors(self) -> int:
-        """Calls that did not end as their caller wanted, and what Twilio's debugger would list."""
+        """Calls that did not end as their caller wanted, and what the carrier's debugger would list."""
         problems = self._rig.problems
         bad = [call for call in self.calls if call.ended_by != "caller"]
         listed = Counter(f"{one.code} {one.text[:80]}" for one in self._rig.exchange.debugger)

@@ -28,9 +28,10 @@ from bench.load.floor import Calibration, EchoFloor, Floor
 from bench.load.options import Options
 from bench.load.provider_sims import ProviderSims, start_providers
 from bench.load.server_process import PUBLIC_URL, ROOT, Holdings, ServerProcess, Usage
+from bench.sim import telnyx, twilio
 from bench.sim.arrival import Weather
+from bench.sim.exchange import Switchboard
 from bench.sim.sound import Clip
-from bench.sim.twilio import Account, Exchange
 
 TO_NUMBER = "+15550100"
 FROM_PREFIX = "+1555200"
@@ -90,7 +91,7 @@ class Rig:
 
     options: Options
     bench: Bench
-    exchange: Exchange
+    exchange: Switchboard[Any]
     target: Target
     simulators: ProviderSims
     problems: list[str] = field(default_factory=list)
@@ -158,11 +159,10 @@ async def raised(
 async def _server(
     options: Options, bench: Bench, clips: Sequence[Clip], extra_env: Mapping[str, str]
 ) -> AsyncIterator[Rig]:
-    account = Account()
-    exchange = Exchange(
+    carrier: Callable[..., Switchboard[Any]] = telnyx.Exchange if options.carrier == "telnyx" else twilio.Exchange
+    exchange = carrier(
         public_url=PUBLIC_URL,
         local_url="",
-        account=account,
         lead_ms=options.lead_ms,
         chunk_ms=options.chunk_ms,
         weather=Weather() if options.jitter else None,
@@ -172,15 +172,13 @@ async def _server(
         async with exchange, start_providers(options, clips) as simulators:
             env = {
                 "PUBLIC_URL": PUBLIC_URL,
-                "TWILIO_ACCOUNT_SID": account.account_sid,
-                "TWILIO_AUTH_TOKEN": account.auth_token,
-                "TWILIO_API_URL": exchange.rest_url,
                 "MAX_CALLS": str(options.calls + 10),
                 "HANDSHAKES_PER_S": "10000",
                 "CONNECTIONS_PER_IP": "10000",
                 "PACER_LEAD_MS": str(options.lead_ms),
                 "PACER_CHUNK_MS": str(options.chunk_ms),
                 "AGENTS_DIR": agents,
+                **exchange.server_env,
                 **simulators.env,
                 **extra_env,
             }

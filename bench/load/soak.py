@@ -28,8 +28,8 @@ from bench.load.report import Rows, Sound, conclude, told
 from bench.load.rig import FROM_PREFIX, TO_NUMBER, Bench, Floors, Rig, raised, wait_for
 from bench.load.short_caller import KINDS, ShortCaller
 from bench.load.verdict import Result
+from bench.sim.exchange import PhoneCall
 from bench.sim.sound import FRAME_SAMPLES, Clip
-from bench.sim.twilio import Call
 
 MOST_CALLS = 1_000_000
 NUMBERS = 10_000
@@ -126,7 +126,7 @@ class Soak:
             self._slots.release()
         self._count(call, caller)
 
-    def _count(self, call: Call, caller: ShortCaller) -> None:
+    def _count(self, call: PhoneCall, caller: ShortCaller) -> None:
         self._rig.exchange.calls.pop(call.sid, None)  # ten thousand are not kept
         self._done += 1
         self._expected += caller.record.turns_expected

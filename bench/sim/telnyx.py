@@ -105,6 +105,8 @@ class Exchange(Switchboard[Call]):
         self.late_s = late_s or {}
         self.ring_s = ring_s
         self._key = Ed25519PrivateKey.generate()
+        # Of calls that are no longer kept, too: Telnyx knows that they are over.
+        self._ids: set[str] = set()
         self._events_url = self.public_url + events_path
 
     @property
@@ -117,6 +119,7 @@ class Exchange(Switchboard[Call]):
     ) -> Call:
         call = Call("v3:" + secrets.token_urlsafe(32), from_, to, status="ringing", started_ns=time.monotonic_ns())
         self.calls[call.sid] = call
+        self._ids.add(call.sid)
         self.tell(call, "call.initiated", direction="incoming", state="parked", caller_id_name="")
         command = await self._next(call, self.ring_s)
         if command is None:
@@ -143,9 +146,9 @@ class Exchange(Switchboard[Call]):
 
     def command(self, call_control_id: str, action: str, asked: dict[str, str]) -> None:
         call = self.calls.get(call_control_id)
-        if call is None:
+        if call is None and call_control_id not in self._ids:
             raise Refusal(404, "there is no such call")
-        if call.is_over or call.ended_by:
+        if call is None or call.is_over or call.ended_by:
             raise Refusal(422, "This call is no longer active and can't receive commands.", CALL_ENDED)
         command_id = asked.get("command_id", "")
         if command_id and command_id in call.command_ids:
