@@ -6,13 +6,31 @@ the server can know and is labelled so in the table.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
 from bench.load import verdict
 from bench.load.crowd import Crowd
 from bench.load.load_caller import LoadCaller
 from bench.load.options import Options, parser
 from bench.load.report import COMMON_ROWS, Sound, run_bench
 from bench.load.rig import Bench, Floors, raised
+from bench.load.server_process import ServerProcess
 from bench.load.verdict import Result
+
+
+class Sampled(ServerProcess):
+    """The server, with its stacks written to `out` when it ends."""
+
+    def __init__(self, out: Path, env: Mapping[str, str]) -> None:
+        super().__init__(env)
+        self._out = out
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "bench.load.stacks", "run", str(self._out.resolve()), "serve"]
 
 
 async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
@@ -27,4 +45,8 @@ async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
 def main(argv: list[str], bench: Bench | None = None) -> int:
     """Returns 0 for valid runs in which nothing was broken, 1 for others, 2 when nothing could be measured."""
     made = parser("capacity", __doc__.splitlines()[0], calls=50, seconds=30)
-    return run_bench(made.parse_args(argv), run_once, COMMON_ROWS, bench)
+    made.add_argument("--stacks", type=Path, metavar="FILE", help="where the server's CPU went (load/stacks.py)")
+    asked = made.parse_args(argv)
+    if asked.stacks is not None:
+        bench = replace(bench or Bench(), serve=partial(Sampled, asked.stacks))
+    return run_bench(asked, run_once, COMMON_ROWS, bench)
