@@ -16,17 +16,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.config import LogConfig
-from server.logs import Handler, Spoken, bind_call, redact, setup
+from server.logs import (
+    _BEARER,
+    _CARD,
+    _NAMED,
+    _PHONE,
+    _URI_PHONE,
+    _USERINFO,
+    Handler,
+    Spoken,
+    _hide_card,
+    _short,
+    bind_call,
+    redact,
+    setup,
+)
 
 logger = logging.getLogger("tests.logs")
+GATHERED = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")
 
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    gathered = {name: getattr(logging, name) for name in GATHERED}
     yield root
     root.handlers, root.level = handlers, level
+    for name, value in gathered.items():
+        setattr(logging, name, value)
 
 
 def lines_of(*, text: bool = False, secrets: tuple[str, ...] = (), transcripts: bool = False, write: Any) -> list[str]:
@@ -170,6 +188,20 @@ def test_redaction_takes_any_text(text: str) -> None:
     assert isinstance(redact(text), str)
 
 
+@given(
+    st.lists(st.sampled_from([*"aB_ +-:=/@.%19", "bearer ", "token", "sip:", "4111 1111 1111 1111", "é", "٣"])).map(
+        "".join
+    )
+)
+def test_no_pattern_is_left_out_where_it_would_match(text: str) -> None:
+    """Redaction asks first whether a pattern can match at all; the patterns themselves have the last word."""
+    expected = _URI_PHONE.sub(lambda match: f"{match[1]}{_short(match[2])}", text)
+    expected = _PHONE.sub(lambda match: f"+{_short(match[1])}", expected)
+    for pattern, shown in ((_USERINFO, r"\1***@"), (_BEARER, r"\1 ***"), (_NAMED, r"\1***"), (_CARD, _hide_card)):
+        expected = pattern.sub(shown, expected)
+    assert redact(text) == expected
+
+
 def test_known_secrets_and_secret_fields_are_hidden() -> None:
     def write() -> None:
         logger.info(
@@ -240,3 +272,13 @@ def test_setup_replaces_what_was_there(root: logging.Logger) -> None:
     handler.stop()
     assert root.handlers == [handler]
     assert [json.loads(line)["message"] for line in sink.getvalue().splitlines()] == ["shown"]
+
+
+def test_what_no_line_shows_is_not_gathered(root: logging.Logger) -> None:
+    handler = setup(LogConfig(), stream=io.StringIO())
+    records: list[logging.LogRecord] = []
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger.warning("here")
+    handler.stop()
+    (record,) = records
+    assert record.lineno == 0 and record.thread is record.threadName is record.process is None
