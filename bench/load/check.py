@@ -46,7 +46,10 @@ def steps(budgets: dict[str, Any]) -> list[Step]:
             "bargein", bargein.main,
             ["--calls", "10", "--seconds", "12", "--vad", "silero", "--max-clear-ms", clear_ms],
         ),
-        Step("soak", soak.main, ["--calls", "120", "--at-once", "30", "--max-growth-percent", growth]),
+        Step(
+            "soak", soak.main,
+            ["--calls", "120", "--at-once", "30", "--quiet-s", "5", "--max-growth-percent", growth],
+        ),
     ]  # fmt: skip
 
 

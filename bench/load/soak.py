@@ -3,8 +3,9 @@
     first thousand ─→ quiet, look ─→ all the others, memory after each hundredth ─→ quiet, look again
 
 The first thousand (of a shorter run a tenth, see `warming`) warm caches and allocators and are what the end is compared
-with. Quiet: no key is left in Redis, or QUIET_S are over. Most calls have one turn and hear its answer; one in ten
-leaves in mid-sentence, one while the agent speaks.
+with. Quiet: no key is left in Redis, or QUIET_S are over; a run in a hurry waits less, and leaves out the keys that
+will have expired by then. Most calls have one turn and hear its answer; one in ten leaves in mid-sentence, one while
+the agent speaks.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ START_PER_S = 40.0
 TOKEN_TTL_S = 5
 QUIET_S = 75.0
 """Until nothing of the calls is left: answers to webhooks live for 60 s, tokens for TOKEN_TTL_S, last words 3 s."""
+LEAST_QUIET_S = 5.0
 WARMING_CALLS = 1000
 SAMPLES = 100
 CLIP_FRAMES = 60
@@ -58,8 +60,9 @@ class Left:
 class Soak:
     """Keeps `options.calls` calls up at a time until `total` have been made."""
 
-    def __init__(self, rig: Rig, clips: list[Clip], total: int) -> None:
+    def __init__(self, rig: Rig, clips: list[Clip], total: int, quiet_s: float = QUIET_S) -> None:
         self._rig = rig
+        self._quiet_s = quiet_s
         self._clips = clips
         self._total = total
         self._warming = warming(total, rig.options.calls)
@@ -140,7 +143,7 @@ class Soak:
     async def _quiet(self) -> Left:
         """Wait until what belongs to calls is gone, or is seen to stay; then look."""
         sockets = sorted(self._rig.target.data_dir.glob("embedded/**/valkey.sock"))
-        await wait_for(lambda: not sockets or count_keys(sockets[0]) == 0, QUIET_S)
+        await wait_for(lambda: not sockets or count_keys(sockets[0]) == 0, self._quiet_s)
         await asyncio.sleep(self._rig.bench.quiet_s)
         held = self._rig.target.holdings()
         tasks = _TASKS.search(await self._rig.target.metrics())
@@ -149,7 +152,7 @@ class Soak:
             threads=held.threads,
             fds=held.fds,
             tasks=int(float(tasks[1])) if tasks else None,
-            redis_keys=count_keys(sockets[0]) if sockets else None,
+            redis_keys=count_keys(sockets[0], QUIET_S - self._quiet_s) if sockets else None,
         )
 
 
@@ -158,10 +161,17 @@ def warming(total: int, at_once: int) -> int:
     return min(WARMING_CALLS, max(total // 10, min(2 * at_once, total // 2)))
 
 
-def count_keys(socket: Path) -> int:
-    """Keys in the embedded Redis, by SCAN."""
+def count_keys(socket: Path, live_s: float = 0.0) -> int:
+    """Keys in the embedded Redis, by SCAN; only those that will be there in `live_s` still, where that is not zero."""
     with redis.Redis(unix_socket_path=str(socket), socket_timeout=5) as client:
-        return sum(1 for _ in client.scan_iter(count=1000))
+        keys = list(client.scan_iter(count=1000))
+        if not live_s or not keys:
+            return len(keys)
+        with client.pipeline(transaction=False) as asked:
+            for key in keys:
+                asked.pttl(key)
+            # -1: never expires, -2: has just expired.
+            return sum(left_ms == -1 or left_ms > live_s * 1e3 for left_ms in asked.execute())
 
 
 def theil_sen(samples: Sequence[tuple[int, int]]) -> float | None:
@@ -200,7 +210,12 @@ ROWS: Rows = {
 
 
 async def run_once(
-    made: Options, sound: Sound, bench: Bench, total: int, max_growth_percent: float = verdict.MAX_RSS_GROWTH_PERCENT
+    made: Options,
+    sound: Sound,
+    bench: Bench,
+    total: int,
+    max_growth_percent: float = verdict.MAX_RSS_GROWTH_PERCENT,
+    quiet_s: float = QUIET_S,
 ) -> Result:
     """One whole run. Raises ServerFailed, FloorFailed, UsageError when there is nothing to measure."""
     floors = Floors()
@@ -208,7 +223,7 @@ async def run_once(
         raise UsageError("soak cuts its clips short, which simulated recognisers do not know; use --providers scripted")
     clips = shortened(sound.clips)
     async with raised(made, bench, floors, clips, {"STREAM_TOKEN_TTL_S": str(TOKEN_TTL_S)}) as rig:
-        result = await Soak(rig, clips, total).run()
+        result = await Soak(rig, clips, total, quiet_s).run()
     return verdict.concluded(result, floors, rig.problems, verdict.broken_soak(result, max_growth_percent))
 
 
@@ -221,12 +236,20 @@ def main(argv: list[str], bench: Bench | None = None) -> int:
         "--max-growth-percent", type=float, default=verdict.MAX_RSS_GROWTH_PERCENT, metavar="P",
         help="of memory between the two looks (default: %(default)s)",
     )  # fmt: skip
+    made.add_argument(
+        "--quiet-s", type=float, default=QUIET_S, metavar="S",
+        help="wait at most so long for the last keys before each look (default: %(default)s)",
+    )  # fmt: skip
     asked = made.parse_args(argv)
 
     def runs(sound: Sound, given: Bench) -> list[Result]:
         if not (10 <= asked.calls <= MOST_CALLS and 1 <= asked.at_once <= MAX_CALLS):
             raise UsageError(f"--calls: 10 to {MOST_CALLS}; --at-once: 1 to {MAX_CALLS}")
-        one = run_once(options(asked, asked.at_once, 0.0), sound, given, asked.calls, asked.max_growth_percent)
+        if not LEAST_QUIET_S <= asked.quiet_s <= QUIET_S:
+            raise UsageError(f"--quiet-s: {LEAST_QUIET_S:g} to {QUIET_S:g}")
+        one = run_once(
+            options(asked, asked.at_once, 0.0), sound, given, asked.calls, asked.max_growth_percent, asked.quiet_s
+        )
         return [told(asked, one, given)]
 
     return conclude(asked, runs, ROWS, bench)

@@ -137,7 +137,7 @@ def test_bargein_notices_what_is_broken(tmp_path: Path) -> None:
     assert nervous["resumed"] == 0
 
 
-def test_soak_notices_what_is_left_over(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soak_notices_what_is_left_over(tmp_path: Path, redis_url: str) -> None:
     async def total(options: Options, sound: Sound, bench: object) -> Result:
         return await soak.run_once(options, sound, bench, 16, 50.0)  # type: ignore[arg-type]
 
@@ -161,11 +161,14 @@ def test_soak_notices_what_is_left_over(tmp_path: Path, redis_url: str, monkeypa
     assert left_over(found["task leak"]) == ["8 tasks were left over"]
     assert is_failed(found["leak"]) and is_failed(found["task leak"])
 
-    # One key of a call, and it is not there for a while only.
-    monkeypatch.setattr(soak, "QUIET_S", 0.5)
+    # One key of a call that never expires, one that would have expired while a longer run waits.
+    async def hurried(options: Options, sound: Sound, bench: object) -> Result:
+        return await soak.run_once(options, sound, bench, 16, 50.0, 0.5)  # type: ignore[arg-type]
+
     with redis.Redis(unix_socket_path=str(socket)) as client:
         client.set("talkspurt:answer:x", "1")
-    kept = run({"": (total, answering(short))}, tmp_path, calls=8, seconds=0.0)[""]
+        client.set("talkspurt:answer:y", "1", ex=60)
+    kept = run({"": (hurried, answering(short))}, tmp_path, calls=8, seconds=0.0)[""]
     assert kept["redis_keys"] == {"first": 1, "last": 1}
     assert left_over(kept) == ["1 redis keys were left over"]
 

@@ -429,6 +429,7 @@ def test_what_needs_tone_codes_refuses_simulated_providers(tmp_path: Path) -> No
         uvloop.run(bargein.run_with(None)(sim, sound, bench))
     with pytest.raises(options.UsageError, match="scripted"):
         uvloop.run(soak.run_once(sim, sound, bench, 20))
+    assert soak.main(["--quiet-s", "4"]) == soak.main(["--quiet-s", "76"]) == 2
     with pytest.raises(options.UsageError, match="no words"):
         options.check(asked("--providers", "sim", "--recording", "x.wav"))
 
@@ -438,4 +439,7 @@ def test_keys_are_counted_in_the_real_server(redis_url: str) -> None:
     assert soak.count_keys(path) == 0
     with redis.Redis(unix_socket_path=str(path)) as client:
         client.mset({f"key {n}": n for n in range(2500)})
-    assert soak.count_keys(path) == 2500
+        client.set("soon gone", "1", ex=60)
+        client.set("not so soon", "1", ex=90)
+    assert soak.count_keys(path) == 2502
+    assert soak.count_keys(path, 70.0) == 2501
