@@ -54,11 +54,13 @@ def steps(budgets: dict[str, Any]) -> list[Step]:
 
 
 def over_budget(result: Result, budget: dict[str, float]) -> list[str]:
-    """Ceilings that a result passes; what a result does not know is not held against it."""
+    """Ceilings that a result passes, or of which it has no figure: nothing was shown then."""
     found = []
     for name, ceiling in budget.items():
         value = figure(result, name)
-        if value is not None and value > ceiling:
+        if value is None:
+            found.append(f"{name} is not known, at most {ceiling:g}")
+        elif value > ceiling:
             found.append(f"{name} {value:g}, at most {ceiling:g}")
     return found
 
