@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from bench.load.server_process import PUBLIC_URL, ServerProcess
+from bench.sim import telnyx
 from bench.sim.twilio import Account, Exchange
 from bench.sim.twiml import Stream, parse_twiml
 from server.node.embedded import EmbeddedServers
@@ -87,6 +88,53 @@ def test_a_repeated_webhook_gets_the_same_answer_from_both(
                 # Each counts what it made while Redis was gone, once each although they come together.
                 await asyncio.gather(*(ask(b, "CA" + f"{n:032d}") for n in range(4, 8)))
                 assert (await counted(a), await counted(b)) == ((1, 1), (5, 5))
+
+    uvloop.run(main())
+
+
+def test_an_event_of_telnyx_is_acted_upon_by_one_of_both(
+    tmp_path: Path, database_url: str, valkey: EmbeddedServers
+) -> None:
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "test.yaml").write_text(AGENT)
+
+    async def main() -> None:
+        async with telnyx.Exchange(public_url=PUBLIC_URL, local_url="") as exchange:
+            env = {
+                "PUBLIC_URL": PUBLIC_URL,
+                "AGENTS_DIR": str(tmp_path / "agents"),
+                "TALKSPURT_SECRET": "s" * 40,
+                "DATABASE_URL": database_url,
+                "REDIS_URL": valkey.redis_url,
+                **exchange.server_env,
+            }
+
+            async def tell(server: ServerProcess, kind: str, **payload: str) -> None:
+                exchange.local_url = server.url
+                event = {"event_type": kind, "id": "1", "payload": {"call_control_id": "v3:one", **payload}}
+                answer = await exchange.post(json.dumps({"data": event}).encode())
+                assert answer.status_code == 200
+
+            def asked(action: str) -> list[dict[str, str]]:
+                return [asked for _, path, asked, _ in exchange.rest.requests if path.endswith(f"/{action}")]
+
+            async with (
+                ServerProcess(env, data_dir=tmp_path / "a") as a,
+                ServerProcess(env, data_dir=tmp_path / "b") as b,
+            ):
+                comes = {"direction": "incoming", "from": "+15552000007", "to": NUMBER}
+                for server in (a, b):
+                    await asyncio.gather(*(tell(one, "call.initiated", **comes) for one in (a, b, server)))
+                while not asked("answer"):
+                    await asyncio.sleep(0.02)
+                gone = {"stream_url": asked("answer")[0]["stream_url"]}
+                for server in (a, b):
+                    await asyncio.gather(*(tell(one, "streaming.stopped", **gone) for one in (a, b, server)))
+                while not asked("hangup"):
+                    await asyncio.sleep(0.02)
+                assert (await counted(a), await counted(b)) == ((0, 0), (0, 0))
+            # Both have stopped, and have carried out what they had to.
+            assert (len(asked("answer")), len(asked("hangup"))) == (1, 1)
 
     uvloop.run(main())
 
