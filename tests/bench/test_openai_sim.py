@@ -631,9 +631,9 @@ def test_the_other_manners_of_a_stream() -> None:
                 sim.inject("slow_first_token", delay_ms=200, early_head=early)
                 begun = time.monotonic()
                 stream = await one.chat.completions.create(model=CHAT_MODEL[sim.flavour], messages=USER, stream=True)
-                assert (time.monotonic() - begun >= 0.2) is waits
+                assert (time.monotonic() - begun >= 0.19) is waits
                 assert len([chunk async for chunk in stream]) > 5
-                assert time.monotonic() - begun >= 0.2
+                assert time.monotonic() - begun >= 0.19
         # Azure's filter waits for 10 tokens and lets them go together.
         words = FixtureBrain({}, "word " * 30)
         profile = replace(PROFILES["instant"], tokens_per_s=100)
