@@ -1,6 +1,6 @@
 """The capture of a call: all that came in and was decided, each with its instant, in one file. Replay reads it.
 
-    session ─► Capture (records in memory) ─once a second, all calls together─► thread: compress ─► DATA_DIR/capture
+    session ─► Capture (records in memory) ─every two seconds, all calls together─► thread: compress ─► DATA_DIR/capture
                   ▲ tape: media messages and scores, written natively
 
 Nothing here makes a call wait or fail. A disk that refuses ends the capture; one that hangs fills a bounded buffer and
@@ -17,6 +17,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ from server.wire.event import MediaFormat
 
 log = logging.getLogger(__name__)
 
-# How much of a call a crash costs.
-FLUSH_S = 1.0
+# How much of a call a crash costs. Half as often is half of the thread's work, which is a third of all that it costs.
+FLUSH_S = 2.0
 # A call that gathers more than this between two flushes is handed over early.
 HAND_OVER_BYTES = 64 * 1024
 # Of all calls, uncompressed, in memory: what a hanging disk may hold back.
@@ -88,15 +89,16 @@ class Capture:
         self._add(TEXT, [self.tape.now_ns, text, len(message), is_text])
 
     def step(self, now_ns: int, event: ev.Event, actions: Sequence[ev.Action]) -> None:
-        self._add(STEP, [now_ns, type(event).__name__, event, [[type(one).__name__, one] for one in actions]])
+        decided = [[type(one).__name__, _fields(one)] for one in actions]
+        self._add(STEP, [now_ns, type(event).__name__, _fields(event), decided])
 
     def audio(self, clause_no: int, size: int, encoding: str, rate_hz: int) -> None:
         """A synthesizer gave `size` bytes for the clause."""
-        self._add(AUDIO, [self._clock.now_ns(), clause_no, size, encoding, rate_hz])
+        self._add(AUDIO, [self._clock.now_ns(), clause_no, size, encoding, rate_hz], among_media=False)
 
     def note(self, name: str, values: Mapping[str, Any]) -> None:
         """A provider's event that the conversation is not told of."""
-        self._add(NOTE, [self._clock.now_ns(), name, values])
+        self._add(NOTE, [self._clock.now_ns(), name, values], among_media=False)
 
     def close(self, reason: str, counters: Mapping[str, int]) -> None:
         """The stream is over."""
@@ -122,10 +124,12 @@ class Capture:
         self.tape.close()
         self._store.end(self, self._file, is_whole=is_whole)
 
-    def _add(self, kind: int, values: Any) -> None:
+    def _add(self, kind: int, values: Any, *, among_media: bool = True) -> None:
+        """`among_media`: its place between media messages matters, so those before it are put before it."""
         if self.is_over:
             return
-        self._take_tape()
+        if among_media:
+            self._take_tape()
         self._batch.add(frame(kind, orjson.dumps(values)))
         if self._batch.size > HAND_OVER_BYTES:
             self.hand_over()
@@ -136,6 +140,14 @@ class Capture:
             self._batch.tape.append(noted)
             self._batch.size += len(noted)
             self._batch.add(of_tape(len(noted)))
+
+
+# By orjson itself, which looks for a __dict__ first, the same takes twice as long.
+_NAMES = {kind: tuple(one.name for one in fields(kind)) for kind in (*ev.Event.__args__, *ev.Action.__args__)}
+
+
+def _fields(one: ev.Event | ev.Action) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in _NAMES[type(one)]}
 
 
 class _Batch:
@@ -273,7 +285,7 @@ class CaptureStore:
         return Capture(self, file, self._clock, head, keeps_audio=wanted.audio)
 
     def add(self, capture: Capture) -> None:
-        """It has begun: gather what it has, once a second."""
+        """It has begun: gather what it has, every FLUSH_S."""
         self._open[capture] = None
         if self._timer is None:
             self._arm()
