@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,11 +42,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the server's own processes hold now: what must not grow from call to call."""
+    """What the server's own processes hold now: what must not grow from call to call.
+
+    `fds` are without `connections`, those to the embedded databases: pools open them as they are needed, up to their
+    own bound, and keep them.
+    """
 
     rss_kib: int
     threads: int
     fds: int
+    connections: int = 0
 
 
 def free_port() -> int:
@@ -53,6 +59,15 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def open_connections(servers: Sequence[psutil.Process]) -> int:
+    """Accepted connections of servers on Unix sockets: each has the path of the socket that it came by, as that has."""
+    paths: list[str] = []
+    for one in servers:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker that has just gone
+            paths += [str(found.laddr) for found in one.net_connections("unix") if found.laddr]
+    return len(paths) - len(set(paths))
 
 
 class ServerProcess:
@@ -144,11 +159,13 @@ class ServerProcess:
     def holdings(self) -> Holdings:
         """Raises ServerFailed when it is gone."""
         try:
-            ours, _ = self._processes()
+            ours, others = self._processes()
+            connections = open_connections(others)
             return Holdings(
                 rss_kib=sum(one.memory_info().rss for one in ours) // 1024,
                 threads=sum(one.num_threads() for one in ours),
-                fds=sum(one.num_fds() for one in ours),
+                fds=sum(one.num_fds() for one in ours) - connections,
+                connections=connections,
             )
         except psutil.NoSuchProcess as error:
             raise ServerFailed(f"the server is gone: {error}\n{self.log_tail()}") from None

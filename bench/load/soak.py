@@ -53,6 +53,7 @@ class Left:
     rss_kib: int
     threads: int
     fds: int
+    connections: int
     tasks: int | None
     redis_keys: int | None
 
@@ -100,6 +101,7 @@ class Soak:
             "rss_samples_kib": self._samples,
             "threads": {"first": first.threads, "last": last.threads},
             "fds": {"first": first.fds, "last": last.fds},
+            "database_connections": {"first": first.connections, "last": last.connections},
             "tasks": {"first": first.tasks, "last": last.tasks},
             "redis_keys": {"first": first.redis_keys, "last": last.redis_keys},
             "turns_expected": self._expected,
@@ -132,8 +134,12 @@ class Soak:
     def _count(self, call: PhoneCall, caller: ShortCaller) -> None:
         self._rig.exchange.calls.pop(call.sid, None)  # ten thousand are not kept
         self._done += 1
-        self._expected += caller.record.turns_expected
-        self._completed += caller.record.turns_completed
+        record = caller.record
+        self._expected += record.turns_expected
+        self._completed += record.turns_completed
+        if record.turns_completed < record.turns_expected:
+            heard = f"{record.damaged} damaged and {record.wrong} wrong codes"
+            self._bad.append(f"call {call.from_} ({call.sid}) was not answered: {heard}")
         if call.ended_by != "caller":
             self._errors += 1
             self._bad.append(f"call {call.from_} ended by {call.ended_by} ({call.status})")
@@ -151,6 +157,7 @@ class Soak:
             rss_kib=held.rss_kib,
             threads=held.threads,
             fds=held.fds,
+            connections=held.connections,
             tasks=int(float(tasks[1])) if tasks else None,
             redis_keys=count_keys(sockets[0], QUIET_S - self._quiet_s) if sockets else None,
         )
@@ -200,6 +207,7 @@ ROWS: Rows = {
     "  slope, KiB per 1,000 calls": lambda one: str(one["rss_slope_kib_per_1000_calls"]),
     "threads": lambda one: pair(one["threads"]),
     "file descriptors": lambda one: pair(one["fds"]),
+    "  besides: to databases, from pools": lambda one: pair(one["database_connections"]),
     "tasks (server says)": lambda one: pair(one["tasks"]),
     "keys in Redis": lambda one: pair(one["redis_keys"]),
     "CPU per call, ms": lambda one: str(one["server_cpu_ms_per_call"]),

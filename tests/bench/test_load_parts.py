@@ -10,7 +10,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import numpy as np
+import psutil
 import pytest
 import redis
 import uvloop
@@ -21,6 +23,7 @@ from bench.load.floor import EchoFloor, FloorFailed
 from bench.load.noise import noise_clip, speech_rms
 from bench.load.provider_sims import write_book
 from bench.load.report import Sound
+from bench.load.server_process import open_connections
 from bench.load.soak import theil_sen
 from bench.load.stale import AfterClear
 from bench.load.turn_judge import LoadRecord, SoundJudge
@@ -432,6 +435,25 @@ def test_what_needs_tone_codes_refuses_simulated_providers(tmp_path: Path) -> No
     assert soak.main(["--quiet-s", "4"]) == soak.main(["--quiet-s", "76"]) == 2
     with pytest.raises(options.UsageError, match="no words"):
         options.check(asked("--providers", "sim", "--recording", "x.wav"))
+
+
+def test_connections_to_embedded_databases_are_told_from_what_is_left_over(database_url: str, redis_url: str) -> None:
+    path = redis_url.removeprefix("unix://").partition("?")[0]
+    servers = psutil.Process().children(recursive=True)
+
+    async def main() -> None:
+        before = open_connections(servers)
+        clients = [redis.Redis(unix_socket_path=path) for _ in range(3)]
+        for client in clients:
+            client.ping()
+        connection = await asyncpg.connect(database_url)
+        # A connection to PostgreSQL is a process.
+        assert open_connections(psutil.Process().children(recursive=True)) == before + 4
+        await connection.close()
+        for client in clients:
+            client.close()
+
+    uvloop.run(main())
 
 
 def test_keys_are_counted_in_the_real_server(redis_url: str) -> None:

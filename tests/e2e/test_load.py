@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bench.load import bargein
+from bench.load import bargein, soak
 from bench.load.clips import interrupting, spoken
 from bench.load.options import Options
 from bench.load.report import Sound
@@ -32,3 +32,16 @@ def test_an_interrupting_caller_is_served_and_the_decision_is_known(tmp_path: Pa
     assert 0 < result["decision_to_clear_ms"]["p50"] < 200
     assert result["server_cpu_ms_per_call_s"] > 0
     assert result["problems"] == []
+
+
+@pytest.mark.timeout(120)
+def test_short_calls_leave_nothing_in_the_server() -> None:
+    bench = Bench(calibrate=lambda cores: SteadyFloor(), quiet_s=0.5)
+    options = Options(calls=6, seconds=0.0, pin=False)
+    result = uvloop.run(soak.run_once(options, Sound(spoken(), interrupting()), bench, 20, 100.0, 5.0))
+    assert result["turns_completed"] == result["turns_expected"] == 16
+    assert result["problems"] == []
+    # Counted, each of them: of the process, by its own metric, and in its Redis.
+    assert result["threads"]["first"] >= 1 and result["fds"]["first"] > 10
+    assert result["tasks"]["first"] >= 2 and result["database_connections"]["first"] >= 1
+    assert result["broken"] == []
