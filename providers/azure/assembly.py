@@ -75,6 +75,7 @@ class _Utterance:
     number: int
     start_ms: int
     fed_bytes: int = 0
+    signs_before: int = 0
     parts: list[_Part] = field(default_factory=list)
     guess: Hypothesis | None = None
     state: str = "open"  # open, committed, settled
@@ -98,11 +99,12 @@ class _Utterance:
 class Assembly:
     """The utterances of one call. Methods return the events to give on, in order."""
 
-    __slots__ = ("_bytes_per_ms", "_current", "_timeline", "_utterances", "counters")
+    __slots__ = ("_bytes_per_ms", "_current", "_signs", "_timeline", "_utterances", "counters")
 
     def __init__(self, bytes_per_s: int) -> None:
         self.counters = Counters()
         self._bytes_per_ms = bytes_per_s // 1000
+        self._signs = 0
         self._timeline = Timeline(bytes_per_s)
         self._utterances: dict[int, _Utterance] = {}
         self._current: _Utterance | None = None
@@ -110,7 +112,7 @@ class Assembly:
     # ── from the call ─────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, number: int, start_ms: int) -> None:
-        self._current = self._utterances[number] = _Utterance(number, start_ms)
+        self._current = self._utterances[number] = _Utterance(number, start_ms, signs_before=self._signs)
         while len(self._utterances) > MAX_UTTERANCES:
             del self._utterances[next(iter(self._utterances))]
 
@@ -166,6 +168,11 @@ class Assembly:
         one = self._utterances.get(number)
         return one.text() if one is not None else ""
 
+    def is_unheard(self, number: int) -> bool:
+        """Whether audio of the utterance was fed and the service has shown no sign of life since it began."""
+        one = self._utterances.get(number)
+        return one is not None and one.fed_bytes > 0 and one.signs_before == self._signs
+
     def settle(self, number: int) -> list[TranscriptEvent]:
         """Give the Final of a committed utterance with what is known by now; nothing in any other state."""
         one = self._utterances.get(number)
@@ -181,6 +188,10 @@ class Assembly:
         return [Final(number, text, one.start_ms, end_ms, one.confidence())]
 
     # ── from the service ──────────────────────────────────────────────────────────────────────────────────────
+
+    def on_sign(self) -> None:
+        """Anything at all, even that speech was noticed or that there was nothing to understand."""
+        self._signs += 1
 
     def on_hypothesis(self, guess: Hypothesis) -> list[TranscriptEvent]:
         owners = [number for number, _ in self._timeline.overlaps(guess.start, guess.end)]

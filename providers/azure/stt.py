@@ -317,6 +317,8 @@ class AzureTranscriptStream:
         if self._is_dead():
             return
         self._quiet_bytes = 0
+        if not isinstance(event, Connected):
+            self._assembly.on_sign()
         match event:
             case Connected():
                 if not self._ready.done():
@@ -355,8 +357,10 @@ class AzureTranscriptStream:
                     extra_ms / 1000, self._on_late, utterance_no, token, True
                 )
                 return
-        if token and self._commits.answered and self._quiet_bytes and not self._assembly.text(utterance_no):
-            # It answered commits before and says nothing now, not even that there was nothing to understand.
+        # It answered commits before and says nothing now, not even that there was nothing to understand.
+        is_unanswered = bool(token and self._commits.answered and self._quiet_bytes)
+        if self._assembly.is_unheard(utterance_no) or (is_unanswered and not self._assembly.text(utterance_no)):
+            # A silent service is no silent caller: an empty Final here would lose what was said.
             self._fail(ProviderTimeout("idle", self._options.empty_wait_ms, provider=self._name))
             return
         self._give(self._assembly.settle(utterance_no))

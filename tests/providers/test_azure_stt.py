@@ -488,6 +488,58 @@ def test_a_service_that_answered_and_then_falls_silent(sim: AzureSim) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("kind", ["silent", "mute"])
+def test_a_short_utterance_that_nobody_answers_is_a_dead_service_and_no_silent_caller(
+    sim: AzureSim, kind: str, commit: bool
+) -> None:
+    """The first utterance of the stream, far shorter than the watchdog waits, whether or not a commit was answered."""
+
+    async def main() -> None:
+        sim.faults.add(Fault(kind=kind, on="stt"))
+        stream = await opened(sim, commit=commit, final_wait_ms=100, empty_wait_ms=300)
+        stream.begin_nowait(1, 0)
+        await feed(stream, utterance(2))
+        began = time.perf_counter()
+        stream.commit_nowait(1)
+        given, error = await until_error(aiter(stream))
+        assert not given and isinstance(error, ProviderTimeout) and error.phase == "idle"
+        assert time.perf_counter() - began < 3.0
+        await stream.aclose()
+
+    run(main())
+    assert sim.faults.injected[kind] >= 1
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_noise_that_the_service_notices_is_an_empty_final(sim: AzureSim, commit: bool) -> None:
+    async def main() -> None:
+        dice = random.Random(1)
+        noise = bytes(dice.choice((0x20, 0xA0)) + dice.randrange(16) for _ in range(4000))  # 0.5 s of mu-law
+        stream = await opened(sim, commit=commit)
+        events = aiter(stream)
+        for number in (1, 2):
+            stream.begin_nowait(number, 0)
+            await feed(stream, silence(300) + noise + silence(200), times=2)
+            stream.commit_nowait(number)
+            [final] = await heard(events)
+            assert (final.utterance_no, final.text) == (number, "")
+        await stream.aclose()
+
+    run(main())
+
+
+def test_an_utterance_without_audio_is_empty_and_no_failure(sim: AzureSim) -> None:
+    async def main() -> None:
+        stream = await opened(sim, commit=False, final_wait_ms=50, empty_wait_ms=100)
+        stream.begin_nowait(1, 0)
+        stream.commit_nowait(1)
+        assert [one.text for one in await heard(aiter(stream))] == [""]
+        await stream.aclose()
+
+    run(main())
+
+
 def test_speech_fed_at_once_is_no_silence_of_the_service(sim: AzureSim) -> None:
     """A replay after a reconnect: eight seconds in one go, answered when they have been sent."""
 
