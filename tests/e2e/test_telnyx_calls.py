@@ -90,6 +90,10 @@ def test_a_call_is_answered_in_each_codec(
         (stream,) = call.streams
         assert (stream.facts.bad_messages, stream.playout.counters.underruns) == (0, 0)
         assert stream.facts.clears == 1
+        # The secret in the stream's path is good for nothing any more, and still nobody writes it down.
+        secret = call.taken[0].asked["stream_url"].rpartition("/")[2]
+        kept = [server.log, *(server.data_dir / "capture").iterdir()]
+        assert len(secret) > 60 and not [one for one in kept if secret.encode() in one.read_bytes()]
         metrics = (await httpx.AsyncClient().get(f"{server.url}/metrics")).text
         assert 'turn_latency_seconds_count{channel="telnyx",provider="scripted"} 3.0' in metrics
 

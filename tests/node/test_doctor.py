@@ -54,6 +54,24 @@ def test_all_is_well(env: dict[str, str], capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("carriers", "says"), [((), "no carrier"), (("TELNYX",), "Telnyx"), (("TWILIO", "TELNYX"), "Twilio and Telnyx")]
+)
+def test_the_carriers_are_named(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], carriers: tuple[str, ...], says: str
+) -> None:
+    credentials = {
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_AUTH_TOKEN": "token",
+        "TELNYX_API_KEY": "KEY",
+        "TELNYX_PUBLIC_KEY": "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=",
+    }
+    given = {name: value for name, value in credentials.items() if name.startswith(carriers)} if carriers else {}
+    more = {"PUBLIC_URL": "https://voice.example.com", "TALKSPURT_SECRET": "s" * 40}
+    _, found = examine(env | given | more, capsys)
+    assert found["configuration"][1].startswith(f"production, {says}, https://voice.example.com")
+
+
+@pytest.mark.parametrize(
     ("name", "changes", "says"),
     [
         ("configuration", {"PORT": "x"}, "PORT: expected a whole number"),
