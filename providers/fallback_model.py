@@ -32,7 +32,11 @@ REPHRASE = "Answer in plain, neutral words."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """Per attempt. `last_first_ms` is the patience with the last candidate that is left."""
+    """Per attempt. `last_first_ms` is the patience with the last candidate that is left.
+
+    An attempt that is given up without a word after `first_ms` has failed too: the asker may leave before the last
+    one's patience ends (`limits.apology_after_ms`), and would never see it hang.
+    """
 
     first_ms: int = 1500
     last_first_ms: int = 4000
@@ -164,6 +168,7 @@ class FallbackModel:
         finally:
             if result is None and second is not None:
                 second.attempt.dropped()
+                backup.health.observer.on_hedge(backup.provider.name, "lost")  # in vain: nobody won
         if second is None:
             return result.value, asked
         winner, loser = (second, asked) if result.used_backup else (asked, second)
@@ -177,7 +182,7 @@ class FallbackModel:
 
     def _ask(self, one: ModelCandidate, reply: _Reply, *, is_last: bool) -> _Asked:
         limits = self._limits
-        attempt = one.health.begin()
+        attempt = one.health.begin(limits.first_ms)
         stream = with_deadlines(
             one.provider.stream(reply.request_for(one)),
             first_ms=limits.last_first_ms if is_last else limits.first_ms,

@@ -108,7 +108,7 @@ class FallbackSynthesizer:
         self, one: SpeechCandidate, clause: _Clause, *, is_last: bool
     ) -> AsyncGenerator[SpeechEvent, None]:
         limits = self._limits
-        attempt = one.health.begin()
+        attempt = one.health.begin(limits.first_ms)
         request = clause.request_for(one)
         one.health.observer.on_usage("tts", one.provider.name, "characters", len(request.text))
         stream = with_deadlines(

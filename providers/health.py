@@ -60,12 +60,15 @@ class ProviderHealth:
         self._tell(before)
         return allowed
 
-    def begin(self) -> Attempt:
-        """A request is made now; whoever makes it settles the attempt."""
+    def begin(self, patience_ms: int | None = None) -> Attempt:
+        """A request is made now; whoever makes it settles the attempt.
+
+        `patience_ms`: without output for so long it has failed, even if its asker would still have waited.
+        """
         self.retries.on_request()
         self.hedges.on_request()
         self.observer.on_attempt(self.service, self.provider)
-        return Attempt(self)
+        return Attempt(self, patience_ms)
 
     def on_success(self) -> None:
         before = self.breaker.state
@@ -128,11 +131,12 @@ class ProviderHealth:
 class Attempt:
     """One request on its way. The first report stands, so that a `finally` may say `dropped`."""
 
-    __slots__ = ("_at_s", "_health", "has_output", "is_settled")
+    __slots__ = ("_at_s", "_health", "_patience_ms", "has_output", "is_settled")
 
-    def __init__(self, health: ProviderHealth) -> None:
+    def __init__(self, health: ProviderHealth, patience_ms: int | None = None) -> None:
         self.has_output = False
         self._health = health
+        self._patience_ms = patience_ms
         self._at_s = _now_s()
         self.is_settled = False
 
@@ -152,11 +156,15 @@ class Attempt:
             self._health.on_failure(error)
 
     def dropped(self) -> None:
-        """Its asker wants no more of it: interrupted, hung up, another one was quicker."""
+        """Its asker wants no more of it: interrupted, hung up, another one was quicker. Beyond the patience that
+        one has with it, that is a timeout: who hangs must not look well because its asker left a little earlier.
+        """
         if not self._settle():
             return
         if self.has_output:
             self._health.on_success()
+        elif self._patience_ms is not None and self.took_ms() >= self._patience_ms:
+            self._health.on_failure(ProviderTimeout("first", self._patience_ms, provider=self._health.provider))
         else:
             self._health.breaker.on_dropped()
 

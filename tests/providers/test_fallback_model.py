@@ -296,6 +296,60 @@ def test_cancelling_closes_every_stream() -> None:
     asyncio.run(body())
 
 
+def given_up(rig: Rig, after_s: float) -> list[str]:
+    """What is noted when the asker leaves so long after the last candidate was asked."""
+
+    asked = len(rig.models[-1].requests)
+
+    async def body() -> None:
+        task = asyncio.create_task(rig.ask())
+        while len(rig.models[-1].requests) == asked:
+            await asyncio.sleep(0.001)
+        await asyncio.wait([task], timeout=after_s)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(body())
+    return rig.noted.lines
+
+
+PATIENT = ModelLimits(first_ms=60, last_first_ms=5000, hedge_ms=10_000)
+
+
+def test_a_last_one_that_hangs_is_counted_though_its_asker_leaves_before_its_deadline() -> None:
+    rig = Rig([[FOREVER]], [[FOREVER]], limits=PATIENT)
+    assert given_up(rig, 0.08) == [
+        "attempt a", "failure a timeout_first", "fallback a b", "attempt b", "failure b timeout_first"
+    ]  # fmt: skip
+    assert rig.candidates[1].health.last_error == "timeout_first"
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        given_up(rig, 0.08)
+    assert rig.candidates[1].health.breaker.state == "open"
+
+
+def test_who_is_given_up_early_has_not_failed() -> None:
+    rig = Rig([[DOWN]], [[FOREVER]], limits=ModelLimits(first_ms=4000, last_first_ms=5000))
+    assert given_up(rig, 0.02) == ["attempt a", "failure a unavailable", "fallback a b", "attempt b"]
+
+
+def test_one_that_answered_is_fine_however_long_it_is_listened_to() -> None:
+    rig = Rig([[TextDelta("One two "), FOREVER]], limits=ModelLimits(first_ms=60, last_first_ms=90, idle_ms=5000))
+    assert given_up(rig, 0.08) == ["attempt a"]
+
+
+def test_a_hedge_that_nobody_wins_is_counted() -> None:
+    rig = Rig([[FOREVER]], [[FOREVER]], limits=PATIENT)
+    warm(rig)
+    lines = given_up(rig, 0.1)
+    assert lines == ["attempt a", "attempt b", "failure a timeout_first", "failure b timeout_first", "hedge b lost"]
+    rig = Rig([[Wait(0.08), DOWN]], [[Wait(0.01), DOWN]], limits=ModelLimits(hedge_ms=10_000))
+    warm(rig)
+    with pytest.raises(ProviderUnavailable):
+        rig.text()
+    assert rig.noted.lines.count("hedge b lost") == 1
+
+
 def test_calls_are_attached_to_every_candidate() -> None:
     rig = Rig([says("a")], [says("b")])
     rig.model.attach_nowait()

@@ -137,6 +137,20 @@ def test_nobody_left_is_an_error_and_a_late_one_is_not_asked_again() -> None:
         Rig([[DOWN]], [[ProviderProtocolError("x")]]).speak()
 
 
+def test_a_last_one_that_hangs_is_counted_though_its_asker_leaves_before_its_deadline() -> None:
+    rig = Rig([[DOWN]], [[FOREVER]])
+    rig.synthesizer = FallbackSynthesizer(rig.candidates, SpeechLimits(first_ms=30, last_first_ms=5000))
+
+    async def body() -> None:
+        asking = asyncio.ensure_future(anext(rig.synthesizer.stream(SpeechRequest(text=TEXT))))
+        await asyncio.wait([asking], timeout=0.1)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+    asyncio.run(body())
+    assert [one for one in rig.noted.lines if one.startswith("failure b")] == ["failure b timeout_first"]
+
+
 def test_endless_audio_is_cut() -> None:
     rig = Rig([sound(WHOLE_MS * 20)], [sound(100)])
     assert heard_ms(rig.speak()) < WHOLE_MS * 3 + 2300
