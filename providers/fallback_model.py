@@ -47,7 +47,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
-    """`model` is the provider's name of a model; empty leaves that of the request."""
+    """`model` is the provider's own name of a model, empty its default; sent in place of the request's."""
 
     provider: ChatModel
     health: ProviderHealth
@@ -243,7 +243,7 @@ class _Reply:
             more = (Message("assistant", self.given.strip()), Message("system", CONTINUE))
         elif self.is_rephrasing:
             more = (Message("system", REPHRASE),)
-        return dataclasses.replace(asked, model=one.model or asked.model, messages=(*asked.messages, *more))
+        return dataclasses.replace(asked, model=one.model, messages=(*asked.messages, *more))
 
     def take(self, event: ChatEvent, one: ModelCandidate) -> list[ChatEvent]:
         match event:

@@ -50,11 +50,12 @@ class SpeechLimits:
 
 @dataclass(frozen=True, slots=True)
 class SpeechCandidate:
-    """`voice` is the provider's name of a voice; empty leaves that of the request."""
+    """`voice` and `style` are the provider's own names, empty its defaults; sent in place of the request's."""
 
     provider: Synthesizer
     health: ProviderHealth
     voice: str = ""
+    style: str = ""
 
 
 class FallbackSynthesizer:
@@ -149,7 +150,7 @@ class _Clause:
 
     def request_for(self, one: SpeechCandidate) -> SpeechRequest:
         text = self._request.text[self._begin :]
-        return dataclasses.replace(self._request, text=text, voice=one.voice or self._request.voice)
+        return dataclasses.replace(self._request, text=text, voice=one.voice, style=one.style)
 
     @property
     def _expected_ms(self) -> float:

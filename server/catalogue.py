@@ -10,7 +10,7 @@ catalogue, and asking for it says which variable would put it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -38,7 +38,8 @@ from providers.openai.chat import AzureOpenAIModel, CompatibleModel, OpenAIModel
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, GroqOptions, OpenAiOptions
 from providers.openai.speech import OpenAISynthesizer
 from providers.openai.transcription import OpenAITranscriber
-from server.agent.settings import CHANNELS, AgentSettings, LlmSettings, SttSettings, TtsSettings
+from server.agent.choice import choices
+from server.agent.settings import CHANNELS, AgentSettings
 from server.call.providers import CallProviders
 from server.call.recogniser import Ear
 from server.config import AzureSpeechConfig, ProviderConfig
@@ -129,20 +130,22 @@ class Catalogue:
         )
 
     def candidates(self, settings: AgentSettings) -> Candidates:
-        """Everybody who may serve this agent. Raises ConfigError as `for_call`."""
+        """Everybody who may serve this agent, with a model or voice of their own. Raises ConfigError as `for_call`."""
         config = self._config
-        ears = []
-        for name, setting in _named("stt", config.stt, settings.stt):
-            ears.append(Ear(*self._ears.get(name, setting)))
-        models = []
-        for text, setting in _named("llm", config.llm, settings.llm):
-            name, _, model = text.partition("/")
-            models.append(ModelCandidate(*self._models.get(name, setting), model))
-        voices = []
-        for text, setting in _named("tts", config.tts, settings.tts):
-            name, _, voice = text.partition("/")
-            voices.append(SpeechCandidate(*self._voices.get(name, setting), voice))
-        return Candidates(tuple(ears), tuple(models), tuple(voices))
+        return Candidates(
+            ears=tuple(
+                Ear(*self._ears.get(one.provider, one.setting), one.own)
+                for one in choices("stt", settings.stt, config.stt)
+            ),
+            models=tuple(
+                ModelCandidate(*self._models.get(one.provider, one.setting), one.own)
+                for one in choices("llm", settings.llm, config.llm)
+            ),
+            voices=tuple(
+                SpeechCandidate(*self._voices.get(one.provider, one.setting), one.own, one.style)
+                for one in choices("tts", settings.tts, config.tts)
+            ),
+        )
 
     def healths(self) -> list[ProviderHealth]:
         """Of every provider that an agent has asked for."""
@@ -268,15 +271,3 @@ def azure_options(azure: AzureSpeechConfig) -> AzureSpeechOptions:
         )
     except ValueError as error:
         raise ConfigError("AZURE_SPEECH_ENDPOINT", f"an address without a path ({error})") from None
-
-
-def _named(
-    service: Service, override: str, settings: SttSettings | LlmSettings | TtsSettings
-) -> Iterator[tuple[str, str]]:
-    """The providers of one service in their order, each with the setting that names it."""
-    if override:
-        yield override, f"{service}.provider by {service.upper()}_PROVIDER"
-    else:
-        yield settings.provider, f"{service}.provider"
-    for at, name in enumerate(settings.fallbacks):
-        yield name, f"{service}.fallbacks[{at}]"

@@ -228,7 +228,7 @@ async def _hear(slug: str, ear: Ear, settings: AgentSettings, phrases: tuple[str
 async def _think(one: ModelCandidate, settings: AgentSettings) -> None:
     request = ChatRequest(
         messages=(Message("user", ASKED_TEXT),),
-        model=one.model or settings.llm.model,
+        model=one.model,
         max_tokens=MAX_TOKENS,
         language=settings.language,
         script=settings.script,
@@ -240,9 +240,7 @@ async def _think(one: ModelCandidate, settings: AgentSettings) -> None:
 
 
 async def _speak(one: SpeechCandidate, settings: AgentSettings) -> None:
-    request = speech_request(settings, ASKED_TEXT)
-    if one.voice:
-        request = dataclasses.replace(request, voice=one.voice)
+    request = dataclasses.replace(speech_request(settings, ASKED_TEXT), voice=one.voice, style=one.style)
     async with aclosing(one.provider.stream(request)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, AudioChunk):

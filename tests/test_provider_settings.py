@@ -20,7 +20,7 @@ from providers.base import PCMU_8K
 from providers.observer import Unobserved
 from server.agent.settings import AgentSettings, LlmSettings, SttSettings, TtsSettings
 from server.call.clips import speech_request
-from server.call.recogniser import transcriber_config
+from server.call.recogniser import open_stream, transcriber_config
 from server.catalogue import Catalogue
 from server.config import Config
 from server.dialogue.conversation import Conversation
@@ -126,7 +126,7 @@ async def hear(made: Rig, settings: AgentSettings, *, is_dead: bool) -> Any:
     ears = made.catalogue.for_call(settings).ears
     ear = ears[-1] if is_dead else ears[0]
     fmt = PCMU_8K if PCMU_8K in ear.provider.audio_formats else ear.provider.audio_formats[0]
-    stream = await ear.provider.open(transcriber_config(settings, fmt))
+    stream = (await open_stream(ear, transcriber_config(settings, fmt))).stream
     stream.begin_nowait(1, 0)
     loud = bytes(range(256)) * 40
     stream.feed_nowait(loud)

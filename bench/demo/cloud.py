@@ -1,7 +1,8 @@
 """The demo's callers against cloud providers, played by simulators: the same conversations through the real SDKs.
 
 Two receptionists whose recogniser and voice are Azure's: one thinks with Groq, one with OpenAI, and each has the other
-as its fallback. Every call is placed to both.
+as its fallback. Every call is placed to both. They name a model, a voice and a style, which only the provider that they
+name has: a fallback that is asked for them refuses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from bench.sim.process import ROOT
 
 AGENT = ROOT / "agents" / "clinic_en.yaml"
 MODELS = {"+15550100": ("groq", "openai"), "+15550101": ("openai", "groq")}
+NAMED = {"groq": "openai/gpt-oss-120b", "openai": "gpt-4.1-mini"}
+VOICE = {"voice": "en-US-JennyNeural", "style": "customerservice"}
 
 
 def write_agents(folder: Path) -> Path:
@@ -30,8 +33,8 @@ def write_agents(folder: Path) -> Path:
             "numbers": [number],
             "name": f"{agent['name']} by {model}",
             "stt": {**agent["stt"], "provider": "azure"},
-            "llm": {"provider": model, "fallbacks": [other]},
-            "tts": {"provider": "azure", "fallbacks": ["openai-tts"]},
+            "llm": {"provider": model, "model": NAMED[model], "fallbacks": [other]},
+            "tts": {"provider": "azure", **VOICE, "fallbacks": ["openai-tts"]},
         }
         del agent["script"]
         (folder / f"clinic_{model}.yaml").write_text(yaml.safe_dump(agent, allow_unicode=True))

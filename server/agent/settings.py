@@ -66,7 +66,9 @@ class SttSettings:
     stable_words: int = _ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
     segmentation_silence_ms: int = _ranged(800, 100, 5000, "silence at which the provider itself ends a phrase")
     initial_silence_ms: int = _ranged(0, 0, 60000, "silence at the start at which the provider gives up; 0 is never")
-    fallbacks: tuple[str, ...] = _texts("transcribers to use in this order when the first one fails", 5)
+    fallbacks: tuple[str, ...] = _texts(
+        "transcribers to use in this order when the first one fails: provider, or provider/model", 5
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

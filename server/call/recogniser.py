@@ -13,6 +13,7 @@ be opened for as long as the ring lasts.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -43,10 +44,11 @@ SPREAD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Ear:
-    """One transcriber that may serve the call."""
+    """One transcriber that may serve the call. `model` is its own name of a model; empty is its default."""
 
     provider: Transcriber
     health: ProviderHealth
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +222,14 @@ class Recogniser:
 
 
 async def open_stream(ear: Ear, config: TranscriberConfig) -> Opened:
-    """One attempt to open a recognition, within OPEN_MS; a failure is told to the ear's health.
+    """One attempt to open a recognition by the ear's own model, within OPEN_MS; a failure is told to its health.
 
     Success is not yet: a service may accept a connection and refuse to work on it. Raises ProviderError.
     """
     attempt = ear.health.begin()
     try:
         async with asyncio.timeout(OPEN_MS / 1000):
-            return Opened(await ear.provider.open(config), attempt)
+            return Opened(await ear.provider.open(dataclasses.replace(config, model=ear.model)), attempt)
     except TimeoutError:
         error = ProviderTimeout("connect", OPEN_MS, provider=ear.provider.name)
         attempt.failed(error)
@@ -259,13 +261,12 @@ def common_format(ears: Sequence[Ear], wire: AudioFormat) -> AudioFormat:
 def transcriber_config(
     settings: AgentSettings, audio_format: AudioFormat, caller: str = "", phrases: tuple[str, ...] = ()
 ) -> TranscriberConfig:
-    """How this agent listens; `phrases` are expected after the agent's own."""
+    """How this agent listens, by whichever ear and its model; `phrases` are expected after the agent's own."""
     stt = settings.stt
     return TranscriberConfig(
         audio_format=audio_format,
         language=stt.language or settings.language,
         phrases=(*stt.phrases, *phrases),
-        model=stt.model,
         profanity=stt.profanity,
         stable_words=stt.stable_words,
         segmentation_silence_ms=stt.segmentation_silence_ms,

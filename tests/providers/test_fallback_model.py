@@ -17,7 +17,7 @@ from providers.fallback_model import CONTINUE, REPHRASE, FallbackModel, ModelCan
 from providers.health import FIRST_MIN_SAMPLES, ProviderHealth
 from tests.support.failing import FOREVER, Noted, Step, ToldModel, Wait
 
-ASK = ChatRequest(messages=(Message("system", "s"), Message("user", "when do you open?")), model="own")
+ASK = ChatRequest(messages=(Message("system", "s"), Message("user", "when do you open?")), model="another's")
 LIMITS = ModelLimits(first_ms=60, last_first_ms=90, idle_ms=60, total_ms=5000, hedge_ms=10_000)
 DOWN = ProviderUnavailable("refused", provider="a")
 
@@ -31,7 +31,7 @@ class Rig:
         self.noted = Noted()
         self.models = [ToldModel(name, script) for name, script in zip(names, scripts, strict=False)]
         self.candidates = [
-            ModelCandidate(one, ProviderHealth("llm", one.name, self.noted), "" if at == 0 else f"{one.name}-model")
+            ModelCandidate(one, ProviderHealth("llm", one.name, self.noted), "own" if at == 0 else f"{one.name}-model")
             for at, one in enumerate(self.models)
         ]
         self.model = FallbackModel(self.candidates, limits)

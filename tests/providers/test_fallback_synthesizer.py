@@ -35,14 +35,15 @@ class Rig:
         self.noted = Noted()
         self.voices = [ToldVoice(name, script) for name, script in zip("abc", scripts, strict=False)]
         self.candidates = [
-            SpeechCandidate(one, ProviderHealth("tts", one.name, self.noted), "" if at == 0 else f"voice-{one.name}")
+            SpeechCandidate(one, ProviderHealth("tts", one.name, self.noted), "own" if at == 0 else f"voice-{one.name}")
             for at, one in enumerate(self.voices)
         ]
         self.synthesizer = FallbackSynthesizer(self.candidates, LIMITS)
 
     def speak(self, text: str = TEXT) -> list[SpeechEvent]:
         async def body() -> list[SpeechEvent]:
-            return [one async for one in self.synthesizer.stream(SpeechRequest(text=text, voice="own"))]
+            request = SpeechRequest(text=text, voice="another's", style="its")
+            return [one async for one in self.synthesizer.stream(request)]
 
         return asyncio.run(body())
 
@@ -77,7 +78,8 @@ def test_a_voice_that_works_is_passed_on() -> None:
 def test_before_any_audio_the_next_speaks_the_whole_clause(first: list[Step], kind: str) -> None:
     rig = Rig([first], [sound(WHOLE_MS)])
     assert heard_ms(rig.speak()) == round(WHOLE_MS, -2)
-    assert rig.asked(1).text == TEXT and rig.asked(1).voice == "voice-b"
+    assert rig.asked(1).text == TEXT
+    assert [(rig.asked(at).voice, rig.asked(at).style) for at in (0, 1)] == [("own", ""), ("voice-b", "")]
     assert f"failure a {kind}" in rig.noted.lines and "fallback a b" in rig.noted.lines
 
 
