@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from server.call.ahead import OpenedAhead
 from server.call.providers import CallProviders
 from server.call.services import CallFacts
 from server.dialogue.conversation import Conversation
+
+MAX_KNOWN_CALLS = 10_000
+MAX_ENDED_CALLS = 1_000
+"""Of them. A carrier asks within seconds what is next; at 1.5 KiB a call more would look like a leak for hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +57,38 @@ class Known:
     end_reason: str = ""
     resumes: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class KnownCalls:
+    """Calls by the carrier's id: the open ones, up to MAX_KNOWN_CALLS, and the last MAX_ENDED_CALLS that ended."""
+
+    __slots__ = ("_calls", "_ended")
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[str, Known] = OrderedDict()
+        self._ended: OrderedDict[str, Known] = OrderedDict()
+
+    def get(self, carrier_call_id: str) -> Known | None:
+        return self._calls.get(carrier_call_id)
+
+    def add(self, facts: CallFacts) -> Known:
+        """A call that begins; the oldest is forgotten when there are too many."""
+        known = self._calls[facts.carrier_call_id] = Known(facts)
+        while len(self._calls) > MAX_KNOWN_CALLS:
+            self._ended.pop(self._calls.popitem(last=False)[0], None)
+        return known
+
+    def end(self, known: Known, reason: str) -> None:
+        """A stream of the call is over; who waits for that goes on."""
+        known.end_reason = reason
+        known.ended.set()
+        self._ended[known.facts.carrier_call_id] = known
+        self._ended.move_to_end(known.facts.carrier_call_id)
+        while len(self._ended) > MAX_ENDED_CALLS:
+            carrier_call_id, oldest = self._ended.popitem(last=False)
+            # Not one that goes on in another stream, or whose id is a later call's.
+            if oldest.ended.is_set() and self._calls.get(carrier_call_id) is oldest:
+                del self._calls[carrier_call_id]
+
+    def __len__(self) -> int:
+        return len(self._calls)

@@ -22,7 +22,7 @@ from typing import Any, cast
 from server.agent.settings import AgentSettings, Channel
 from server.call.ahead import open_ahead
 from server.call.entry import CLOSE_INTERNAL, Sink, Socket, StreamEntry
-from server.call.place import Known, Place, Reserved
+from server.call.place import KnownCalls, Place, Reserved
 from server.call.providers import CallProviders
 from server.call.services import CallFacts, CallServices
 from server.call.session import CallSession
@@ -47,7 +47,6 @@ MAX_RESUMES = 3
 PUT_AWAY_S = 5.0
 # Ends of a stream after which the caller is still owed something; "" is one that was not put away in time.
 UNFINISHED = frozenset({"", "media_lost", "error", "drained"})
-MAX_KNOWN_CALLS = 10_000
 MAX_PINNED_VERSIONS = 256
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
 SPOOL_S = 1.0
@@ -82,7 +81,7 @@ class CallPlane:
         self._group: asyncio.TaskGroup | None = None
         self._entries: dict[str, StreamEntry] = {}
         self._reserved: dict[str, Place] = {}
-        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._known = KnownCalls()
         self._pinned: OrderedDict[str, AgentVersion] = OrderedDict()
         self.is_draining = False
 
@@ -249,9 +248,8 @@ class CallPlane:
         self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason)
         known = self._known.get(session.facts.carrier_call_id)
         if known is not None:
-            known.end_reason = session.end_reason
             known.conversation = session.conversation if session.end_reason == "media_lost" else None
-            known.ended.set()
+            self._known.end(known, session.end_reason)
         if session.end_reason == "drained" and session.facts.carrier == "telnyx":
             # Telnyx keeps a call that has lost its stream, and its event would find nobody here.
             await self._services.hang_up(session.facts)
@@ -279,9 +277,7 @@ class CallPlane:
         services.spool.append_nowait(
             CallEnded(call_id=facts.call_id, reason="error", duration_ms=0, at=services.clock.wall_s(), counters={})
         )
-        known = self._known.setdefault(facts.carrier_call_id, Known(facts))
-        known.end_reason = "error"
-        known.ended.set()
+        self._known.end(self._known.get(facts.carrier_call_id) or self._known.add(facts), "error")
 
     def _session_of(
         self,
@@ -324,6 +320,4 @@ class CallPlane:
         self._pinned.move_to_end(version.id)
         while len(self._pinned) > MAX_PINNED_VERSIONS:
             self._pinned.popitem(last=False)
-        self._known[facts.carrier_call_id] = Known(facts)
-        while len(self._known) > MAX_KNOWN_CALLS:
-            self._known.popitem(last=False)
+        self._known.add(facts)
