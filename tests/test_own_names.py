@@ -25,6 +25,7 @@ from server.call.recogniser import open_stream, transcriber_config
 from server.catalogue import Catalogue
 from server.config import Config
 from server.dialogue.conversation import Conversation
+from server.errors import ConfigError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -215,3 +216,40 @@ def test_the_agents_own_provider_keeps_its_name_behind_a_variable() -> None:
     assert choices("tts", tts, "azure")[0] == Choice(provider="azure", own="v", style="s", setting=by)
     tts = TtsSettings(provider="azure", voice="v", style="s", fallbacks=("openai-tts/nova",))
     assert choices("tts", tts, "openai-tts") == [Choice(provider="openai-tts", setting=by), nova]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"llm": {"provider": "groq", "fallbacks": ["groq"]}},
+         "llm.fallbacks[0]: expected another one than llm.provider, got 'groq'"),
+        ({"llm": {"provider": "groq", "model": "qwen", "fallbacks": ["groq/qwen"]}},
+         "llm.fallbacks[0]: expected another one than llm.provider, got 'groq/qwen'"),
+        ({"llm": {"provider": "groq", "fallbacks": ["openai", "groq/qwen", "openai"]}},
+         "llm.fallbacks[2]: expected another one than llm.fallbacks[0], got 'openai'"),
+        ({"llm": {"provider": "groq", "fallbacks": ["openai/"]}},
+         "llm.fallbacks[0]: expected provider, or provider/model, got 'openai/'"),
+        ({"stt": {"provider": "azure", "fallbacks": ["groq-stt", "groq-stt/ "]}},
+         "stt.fallbacks[1]: expected provider, or provider/model, got 'groq-stt/ '"),
+        ({"tts": {"provider": "azure", "fallbacks": ["openai-tts/"]}},
+         "tts.fallbacks[0]: expected provider, or provider/voice, got 'openai-tts/'"),
+        ({"tts": {"provider": "pico", "fallbacks": ["azure"]},
+          "channels": {"browser": {"tts": {"fallbacks": ["azure", "azure"]}}}},
+         "channels.browser.tts.fallbacks[1]: expected another one than tts.fallbacks[0], got 'azure'"),
+    ],
+)  # fmt: skip
+def test_fallbacks_that_can_never_help_are_refused(settings: dict[str, Any], says: str) -> None:
+    env = {"GROQ_API_KEY": KEY, "OPENAI_API_KEY": KEY, "AZURE_SPEECH_KEY": KEY, "AZURE_SPEECH_REGION": "westeurope"}
+    for variables in ({}, {"LLM_PROVIDER": "dialogue", "STT_PROVIDER": "moonshine", "TTS_PROVIDER": "pico"}):
+        catalogue = Catalogue(Config.from_env(env | variables).providers, Unobserved())
+        with pytest.raises(ConfigError) as refused:
+            catalogue.check("one", AgentSettings.parse(settings))
+        assert str(refused.value) == f"agent one: {says}"
+
+
+def test_other_models_of_the_same_provider_may_follow() -> None:
+    raw = {"llm": {"provider": "groq", "fallbacks": ["groq/qwen/qwen3.8-27b", "openai", "openai/gpt-4.1-mini"]}}
+    catalogue = Catalogue(Config.from_env({"GROQ_API_KEY": KEY, "OPENAI_API_KEY": KEY}).providers, Unobserved())
+    models = catalogue.candidates(AgentSettings.parse(raw)).models
+    found = [(one.provider.name, one.model) for one in models]
+    assert found == [("groq", ""), ("groq", "qwen/qwen3.8-27b"), ("openai", ""), ("openai", "gpt-4.1-mini")]

@@ -79,7 +79,9 @@ def _kind(hint: Any, meta: Mapping[str, Any]) -> tuple[str, str]:
     if hint is bool:
         return "flag", "`true`, `false`"
     if hint is str:
-        return "text", f"`{meta['pattern']}`" if "pattern" in meta else f"at most {meta['max_chars']} characters"
+        if "pattern" in meta:
+            return "text", meta["form"] or f"`{meta['pattern']}`"
+        return "text", f"at most {meta['max_chars']} characters"
     return "whole number" if hint is int else "number", f"{meta['low']:.12g} to {meta['high']:.12g}"
 
 

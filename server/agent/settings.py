@@ -15,6 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Channel = Literal["twilio", "telnyx", "browser"]
+# RFC 5646, 2.1, without the tags that are older than it: language, script, region, variants, extensions, private use.
+LANGUAGE_TAG = (
+    r"(?i:[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?"
+    r"(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*(-[0-9a-wy-z](-[a-z0-9]{2,8})+)*(-x(-[a-z0-9]{1,8})+)?)"
+)
 CHANNELS: tuple[Channel, ...] = ("twilio", "telnyx", "browser")
 # Channels whose calls can be put through to another number.
 TRANSFERRING: tuple[Channel, ...] = ("twilio",)
@@ -36,8 +41,13 @@ def _text(default: str, doc: str, max_chars: int = 2000) -> Any:
     return field(default=default, metadata={"max_chars": max_chars, "doc": doc})
 
 
-def _pattern(default: str, pattern: str, doc: str) -> Any:
-    return field(default=default, metadata={"max_chars": 80, "pattern": pattern, "doc": doc})
+def _pattern(default: str, pattern: str, doc: str, form: str = "", max_chars: int = 80) -> Any:
+    """`form` says in words what `pattern` takes; the default is taken too."""
+    return field(default=default, metadata={"max_chars": max_chars, "pattern": pattern, "form": form, "doc": doc})
+
+
+def _language(default: str, doc: str) -> Any:
+    return _pattern(default, LANGUAGE_TAG, doc, "a BCP 47 tag like en-US", 35)
 
 
 def _one_of(default: str, doc: str) -> Any:
@@ -60,7 +70,7 @@ def _mapping(doc: str) -> Any:
 class SttSettings:
     provider: str = _text("moonshine", "name of the transcriber", 40)
     model: str = _text("", "model of the provider; empty is its default", 80)
-    language: str = _text("", "what is expected to be heard, BCP 47; empty is the agent's language", 35)
+    language: str = _language("", "what is expected to be heard, BCP 47; empty is the agent's language")
     phrases: tuple[str, ...] = _texts("words to expect, beside those of a `script`", 500)
     profanity: Literal["raw", "masked", "removed"] = _one_of("raw", "swear words as said, masked or left out")
     stable_words: int = _ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
@@ -96,7 +106,10 @@ class TtsSettings:
     rate_percent: int = _ranged(0, -50, 100, "speaking rate relative to the voice")
     pitch_percent: int = _ranged(0, -50, 50, "pitch relative to the voice")
     volume_percent: int = _ranged(100, 0, 100, "volume of the voice")
-    lexicon_url: str = _text("", "pronunciation lexicon (W3C PLS) that the provider fetches", 500)
+    lexicon_url: str = _pattern(
+        "", r"(?i:https?)://[^\s/?#]+\S*", "pronunciation lexicon (W3C PLS) that the provider fetches",
+        "an http or https URL", 500,
+    )  # fmt: skip
     fallbacks: tuple[str, ...] = _texts(
         "synthesizers to use in this order when the first one fails: provider, or provider/voice", 5
     )
@@ -175,7 +188,7 @@ class AgentSettings:
     """Everything about one agent version. `script` is the dialogue engine's; other models use `prompt`."""
 
     name: str = _text("agent", "shown to people", 80)
-    language: str = _text("en-US", "what the agent speaks and expects to hear, BCP 47", 35)
+    language: str = _language("en-US", "what the agent speaks and expects to hear, BCP 47")
     prompt: str = _text("", "operator's instructions to the model", 20000)
     stt: SttSettings = field(default_factory=SttSettings)
     llm: LlmSettings = field(default_factory=LlmSettings)
@@ -264,8 +277,8 @@ def _value(hint: Any, spec: dataclasses.Field[Any], value: Any, path: str) -> An
     if hint is str:
         if not isinstance(value, str) or len(value) > meta["max_chars"]:
             raise SettingsError(path, f"expected a text of at most {meta['max_chars']} characters")
-        if value and "pattern" in meta and not re.fullmatch(meta["pattern"], value):
-            raise SettingsError(path, f"expected a text like {meta['pattern']}; got {value!r}")
+        if "pattern" in meta and value != spec.default and not re.fullmatch(meta["pattern"], value):
+            raise SettingsError(path, f"expected {meta['form'] or 'a text like ' + meta['pattern']}; got {value!r}")
         return value
     return _number(hint, meta, value, path)
 

@@ -38,6 +38,9 @@ def get(settings: Any, path: tuple[str, ...]) -> Any:
     return settings
 
 
+OF_A_FORM = {"fallback_number": "+15550142", "language": "de-AT", "lexicon_url": "https://cdn.example.com/words.xml"}
+
+
 def other(field: Any, hint: Any) -> Any:
     """A valid value that is not the default."""
     if typing.get_origin(hint) is typing.Literal:
@@ -45,7 +48,7 @@ def other(field: Any, hint: Any) -> Any:
     if hint is bool:
         return not field.default
     if hint is str:
-        return "+15550142" if "pattern" in field.metadata else "other"
+        return OF_A_FORM[field.name] if "pattern" in field.metadata else "other"
     if typing.get_origin(hint) is tuple:
         return ["one", "two"]
     return field.metadata["low"] if field.default != field.metadata["low"] else field.metadata["high"]
@@ -119,6 +122,48 @@ def test_refused_with_its_path(raw: dict[str, Any], path: str) -> None:
     with pytest.raises(SettingsError) as refused:
         AgentSettings.parse(raw)
     assert refused.value.path == path
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "en",
+        "es-419",
+        "zh-Hant-TW",
+        "de-DE-1996",
+        "sl-rozaj-biske",
+        "zh-cmn-Hans-CN",
+        "EN-us",
+        "en-US-u-hc-h12",
+        "fil-PH",
+    ],
+)
+def test_languages(tag: str) -> None:
+    settings = AgentSettings.parse({"language": tag, "stt": {"language": tag}})
+    assert (settings.language, settings.stt.language) == (tag, tag)
+
+
+@pytest.mark.parametrize(
+    "tag", ["english", "en_US", "en-", "-US", "e", "en US", "en-US,de-DE", "en-USA-", "?", "12-US", "en-US-x"]
+)
+def test_what_is_no_language_is_refused_in_one_line(tag: str) -> None:
+    for raw, path in (({"language": tag}, "language"), ({"stt": {"language": tag}}, "stt.language")):
+        with pytest.raises(SettingsError) as refused:
+            AgentSettings.parse(raw)
+        assert str(refused.value) == f"{path}: expected a BCP 47 tag like en-US; got {tag!r}"
+    with pytest.raises(SettingsError, match=r"^language: "):
+        AgentSettings.parse({"language": ""})
+    with pytest.raises(SettingsError, match=r"^channels\.browser\.stt\.language: "):
+        AgentSettings.parse({"channels": {"browser": {"stt": {"language": tag}}}})
+
+
+@pytest.mark.parametrize(
+    "url", ["words.xml", "ftp://a.example.com/w.xml", "https://", "https:///w.xml", "file:///w.xml", "//a/w"]
+)
+def test_a_lexicon_that_nobody_can_fetch_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        AgentSettings.parse({"tts": {"lexicon_url": url}})
+    assert str(refused.value) == f"tts.lexicon_url: expected an http or https URL; got {url!r}"
 
 
 def test_an_override_replaces_one_value_and_leaves_its_neighbours() -> None:

@@ -56,6 +56,11 @@ def run(command: str, agent: str, env: dict[str, str], tmp_path: Path) -> subpro
             "openai needs OPENAI_API_KEY, got 'openai'",
         ),
         (
+            "llm: {provider: dialogue, fallbacks: [scripted, dialogue]}",
+            {},
+            "agent test: llm.fallbacks[1]: expected another one than llm.provider, got 'dialogue'",
+        ),
+        (
             SCRIPTED,
             {"STT_PROVIDER": "groq-stt"},
             "agent test: stt.provider by STT_PROVIDER: expected one of moonshine, moonshine-es, scripted; "
