@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -32,6 +33,7 @@ from server.carrier.twilio_rest import TwilioRest
 from server.catalogue import Catalogue
 from server.clock import SystemClock
 from server.config import Config, shared_file
+from server.edge import listener
 from server.edge.app import build_app
 from server.edge.browser_routes import BrowserRouteSettings, browser_routes
 from server.edge.front_door import FrontDoor
@@ -65,30 +67,35 @@ SHIP_AT_EXIT_S = 3.0
 
 
 def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit status."""
+    """Run until SIGTERM or SIGINT. Returns the exit status. Raises ConfigError for what only a start can find wrong."""
     handler = logs.setup(config.log, secrets=config.secrets)
     store = config.store
     embedded: EmbeddedServers | None = None
+    sock: socket.socket | None = None
     try:
+        sock = listener.bind(config.host, config.server.port)
         if store.is_embedded:
             embedded = EmbeddedServers.start(
                 store.data_dir, postgres=not store.database_url, valkey=not store.redis_url
             )
         database_url = store.database_url or (embedded.database_url if embedded else "")
         redis_url = store.redis_url or (embedded.redis_url if embedded else "")
-        uvloop.run(_Process(config, database_url, redis_url).run())
+        uvloop.run(_Process(config, database_url, redis_url, sock).run())
         return 0
     finally:
+        if sock is not None:
+            sock.close()
         if embedded is not None:
             embedded.stop()
         handler.stop()
 
 
 class _Process:
-    def __init__(self, config: Config, database_url: str, redis_url: str) -> None:
+    def __init__(self, config: Config, database_url: str, redis_url: str, sock: socket.socket) -> None:
         self._config = config
         self._database_url = database_url
         self._redis_url = redis_url
+        self._sock = sock
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._catalogue = Catalogue(config.providers, self._metrics.providers)
@@ -207,6 +214,7 @@ class _Process:
         adapter = HttpAdapter(build_app(routes), limits, self._metrics)
         door = FrontDoor(reception, adapter, limits, metrics=self._metrics)
         calls_over = asyncio.Event()
+        listener.listen(self._sock)
         async with asyncio.TaskGroup() as group:
             calls = group.create_task(plane.run(calls_over), name="calls")
             jobs = [
@@ -215,7 +223,7 @@ class _Process:
                 group.create_task(upkeep.run(), name="upkeep"),
             ]
             await adapter.start()
-            port = await door.serve(config.host, config.server.port)
+            port = await door.serve(sock=self._sock)
             self._catch_signals(calls_over)
             log.info("listening on %s:%d", config.host, port, extra={"event": "listening", "port": port})
             await self._stop.wait()

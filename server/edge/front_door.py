@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Protocol, cast
 
+from server.edge import listener
 from server.edge.http_adapter import HttpAdapter
 from server.edge.limits import EdgeLimits, PeerLimits
 from server.edge.media_socket import MediaHandler, MediaLimits, MediaSocket, MediaUpgrade
@@ -35,7 +36,6 @@ OpenHandler = Callable[[MediaSocket], MediaHandler]
 # A refused peer may go on sending this much while it reads the answer; then it is reset.
 _DISCARD_BYTES = 65_536
 _TLS_CHECK_S = 2.0
-_BACKLOG = 512
 
 
 class MediaRouter(Protocol):
@@ -91,9 +91,13 @@ class FrontDoor:
         handshake_s = None if tls is None else self.limits.tls_handshake_ms / 1e3
         context = None if tls is None else tls.context
         if sock is None:
-            sock = _listener(host or "127.0.0.1", port or 0, reuse_port)
+            sock = listener.bind(host or "127.0.0.1", port or 0, reuse_port=reuse_port)
         server = await loop.create_server(
-            lambda: _Connection(self), sock=sock, backlog=_BACKLOG, ssl=context, ssl_handshake_timeout=handshake_s
+            lambda: _Connection(self),
+            sock=sock,
+            backlog=listener.BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=handshake_s,
         )
         self._servers.append(server)
         if tls is not None:
@@ -293,18 +297,3 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _listener(host: str, port: int, reuse_port: bool) -> socket.socket:
-    """A bound TCP socket; `host` is an address, so that no resolver is waited for."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock

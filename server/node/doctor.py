@@ -26,6 +26,7 @@ from server.agent.importer import AgentFileError
 from server.agent.settings import AgentSettings
 from server.clock import SystemClock
 from server.config import Config, shared_file
+from server.edge import listener
 from server.errors import ConfigError
 from server.logs import redact
 from server.metrics import Metrics
@@ -168,17 +169,13 @@ def _open_files(config: Config) -> str:
 
 def _address(config: Config) -> str:
     host, port = config.host, config.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            return f"{host}:{port} is free"
-        except OSError as error:
-            reason = error.strerror
-    if _is_served_by_us(host, port):
-        return f"{host}:{port} is answered by a running server"
-    raise Problem(f"{host}:{port} cannot be used ({reason}); set HOST or PORT")
+    try:
+        listener.bind(host, port).close()
+        return f"{host}:{port} is free"
+    except ConfigError:
+        if not _is_served_by_us(host, port):
+            raise
+    return f"{host}:{port} is answered by a running server"
 
 
 def _is_served_by_us(host: str, port: int) -> bool:
@@ -187,7 +184,7 @@ def _is_served_by_us(host: str, port: int) -> bool:
             connection.settimeout(PATIENT_S)
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n")
             return connection.recv(64).startswith(b"HTTP/1.1 200")
-    except OSError:
+    except (OSError, UnicodeError):
         return False
 
 

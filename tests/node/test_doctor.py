@@ -80,7 +80,11 @@ def test_the_carriers_are_named(
         ("open files", {"MAX_CALLS": "5000"}, "expected 20256 for MAX_CALLS=5000"),
         ("postgres", {"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x"}, "check DATABASE_URL"),
         ("redis", {"REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "check REDIS_URL"),
-        ("address", {"HOST": "192.0.2.1"}, "192.0.2.1:0 cannot be used"),
+        (
+            "address",
+            {"HOST": "192.0.2.1"},
+            "HOST: expected an address of this machine (Cannot assign requested address), got '192.0.2.1'",
+        ),
     ],
 )
 def test_one_thing_is_wrong(
@@ -108,7 +112,8 @@ def test_a_port_that_somebody_else_has(env: dict[str, str], capsys: pytest.Captu
     with socket.create_server(("127.0.0.1", 0)) as taken:
         # It takes connections and says nothing: not one of ours.
         _, found = examine(env | {"PORT": str(taken.getsockname()[1])}, capsys)
-    assert found["address"][0] == "WRONG" and "set HOST or PORT" in found["address"][1]
+    assert found["address"][0] == "WRONG"
+    assert found["address"][1].startswith("PORT: expected a port that can be listened on at 127.0.0.1")
 
 
 def test_a_running_server_keeps_its_port_and_its_servers(
@@ -155,6 +160,7 @@ def test_migrate_on_a_database_of_its_own(env: dict[str, str], monkeypatch: pyte
 
 
 TWILIO = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": "token", "ALLOW_EMBEDDED": "1"}
+OPEN = {"ALLOW_EMBEDDED": "1", "PORT": "0"}
 
 
 @pytest.mark.parametrize(
@@ -164,19 +170,25 @@ TWILIO = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": "token", "
         (["dance"], {}, 2, "invalid choice"),
         (["serve"], {"PORT": "x"}, 2, "talkspurt: PORT: expected a whole number, got 'x'"),
         (["serve"], {**TWILIO, "PUBLIC_URL": "http://voice.example.com"}, 2, "talkspurt: PUBLIC_URL: expected https,"),
+        (["serve"], {**OPEN, "HOST": "nonsense.invalid"}, 2, "talkspurt: HOST: expected an address of this machine ("),
+        (["serve"], {**OPEN, "HOST": "192.0.2.1"}, 2, "talkspurt: HOST: expected an address of this machine ("),
+        (["serve"], {"PORT": "{taken}"}, 2, "talkspurt: PORT: expected a port that can be listened on at 127.0.0.1 ("),
         (["migrate"], {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, 1, "talkspurt: no connection"),
     ],
 )
 def test_exit_status(arguments: list[str], changes: dict[str, str], status: int, says: str, tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    done = subprocess.run(
-        [sys.executable, "-m", "server", *arguments],
-        cwd=ROOT,
-        env=clean | {"DATA_DIR": str(tmp_path)} | changes,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        given = {name: value.replace("{taken}", taken) for name, value in changes.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "server", *arguments],
+            cwd=ROOT,
+            env=clean | {"DATA_DIR": str(tmp_path)} | given,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr and "Traceback" not in done.stderr
