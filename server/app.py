@@ -198,14 +198,15 @@ class _Process:
         base_url = self._public_url
         signature = TwilioSignature(base_url, config.twilio.auth_tokens) if config.twilio.is_configured else None
         reception = Reception(plane, agents, signature, answers)
-        routes += browser_routes(
-            reception,
-            BrowserRouteSettings(
-                public_url=base_url,
-                allowed_origins=config.server.allowed_origins,
-                api_key=config.server.api_key,
-            ),
-        )
+        if config.takes_browser_calls:
+            routes += browser_routes(
+                reception,
+                BrowserRouteSettings(
+                    public_url=base_url,
+                    allowed_origins=config.server.allowed_origins,
+                    api_key=config.server.api_key,
+                ),
+            )
         if signature is not None:
             routes += twilio_routes(reception, signature, TwilioRouteSettings(public_url=base_url))
         limits = EdgeLimits(

@@ -94,6 +94,7 @@ def test_production_is_read_whole() -> None:
         ({"ALLOWED_ORIGINS": "https://a.example/path"}, "ALLOWED_ORIGINS"),
         ({"ALLOWED_ORIGINS": "*"}, "ALLOWED_ORIGINS"),
         ({"ALLOW_EMBEDDED": "maybe"}, "ALLOW_EMBEDDED"),
+        ({"ALLOW_KEYLESS_CALLS": "maybe"}, "ALLOW_KEYLESS_CALLS"),
         ({"AGENTS_DIR": "/does/not/exist"}, "AGENTS_DIR"),
         ({"TWILIO_ACCOUNT_SID": "AC12"}, "TWILIO_ACCOUNT_SID"),
         ({"TWILIO_ACCOUNT_SID": SID}, "TWILIO_AUTH_TOKEN"),
@@ -188,6 +189,27 @@ def test_embedded_production_and_open_address_need_consent() -> None:
     with pytest.raises(ConfigError, match="HOST"):
         Config.from_env({"HOST": "0.0.0.0"})
     assert Config.from_env({"HOST": "0.0.0.0", "ALLOW_EMBEDDED": "1"}).host == "0.0.0.0"
+
+
+KEYLESS = {name: text for name, text in PRODUCTION.items() if name != "API_KEY"}
+PAGES = {"ALLOWED_ORIGINS": "https://a.example"}
+
+
+@pytest.mark.parametrize(
+    ("env", "takes"),
+    [
+        ({}, True),
+        ({"HOST": "0.0.0.0", "ALLOW_EMBEDDED": "1"}, False),
+        ({"DATABASE_URL": "postgresql://db/x", "REDIS_URL": "redis://cache"}, False),
+        ({"PUBLIC_URL": "https://voice.example.com", "ALLOW_EMBEDDED": "1"}, False),
+        (KEYLESS, False),
+        (KEYLESS | {"HOST": "127.0.0.1"} | PAGES, False),
+        (KEYLESS | {"ALLOW_KEYLESS_CALLS": "on"}, True),
+        (PRODUCTION, True),
+    ],
+)
+def test_browser_calls_need_a_key_where_strangers_come(env: dict[str, str], takes: bool) -> None:
+    assert Config.from_env(env).takes_browser_calls is takes
 
 
 def test_no_secret_is_shown() -> None:

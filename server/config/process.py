@@ -45,7 +45,7 @@ SECRET_MIN_CHARS = 32
 API_KEY_MIN_CHARS = 16
 
 VARIABLES: tuple[str, ...] = (
-    "HOST", "PORT", "PUBLIC_URL", "MAX_CALLS", "API_KEY", "ALLOWED_ORIGINS",
+    "HOST", "PORT", "PUBLIC_URL", "MAX_CALLS", "API_KEY", "ALLOWED_ORIGINS", "ALLOW_KEYLESS_CALLS",
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
@@ -64,6 +64,7 @@ class ServerConfig:
     max_calls: int = 200  # per process; lower it to what `bench capacity` measures on the machine
     api_key: str = field(default="", repr=False)  # lets a browser ask for a media stream
     allowed_origins: tuple[str, ...] = ()  # of pages that are not served by us
+    allow_keyless_calls: bool = False  # browser calls without a key, from whoever can reach us
 
     def __post_init__(self) -> None:
         check_range("PORT", self.port, 0, 65535)
@@ -85,6 +86,7 @@ class ServerConfig:
             "max_calls": ("MAX_CALLS", whole),
             "api_key": ("API_KEY", text),
             "allowed_origins": ("ALLOWED_ORIGINS", texts),
+            "allow_keyless_calls": ("ALLOW_KEYLESS_CALLS", flag),
         }
         return cls(**read(env, fields))
 
@@ -251,6 +253,12 @@ class Config:
         if self.server.host:
             return self.server.host
         return "127.0.0.1" if self.store.is_embedded else "0.0.0.0"
+
+    @property
+    def takes_browser_calls(self) -> bool:
+        """Whether pages may ask for a call: with a key, on this machine alone, or where the operator says so."""
+        is_local = not self.is_production and self.host in LOOPBACK
+        return bool(self.server.api_key) or is_local or self.server.allow_keyless_calls
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ The rest of the media protocol (mark, clear, dtmf, stop, transcript, turn) is in
 Guarantees: a page of a foreign origin gets nothing (403), because a visitor's browser would call on its behalf; with a
 key configured, nobody without it does (401). Own origin means PUBLIC_URL and the listed ones, never the Host header,
 which a rebound DNS name controls. A request without Origin is no page: a program, which the key must stop if it should
-be stopped. The body has at most 4 KiB.
+be stopped; on an open address there is no route without one unless the operator says so (server/config).
+The body has at most 4 KiB.
 """
 
 from __future__ import annotations

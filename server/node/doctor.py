@@ -111,7 +111,9 @@ def _configuration(config: Config) -> str:
     kind = "production" if config.is_production else "local"
     carriers = " and ".join(config.carriers) or "no carrier"
     public = config.server.public_url or "no public URL"
-    return f"{kind}, {carriers}, {public}, at most {config.server.max_calls} calls"
+    keyed = "with API_KEY" if config.server.api_key else "without a key"
+    pages = f"browser calls {keyed}" if config.takes_browser_calls else "no browser calls (they need API_KEY)"
+    return f"{kind}, {carriers}, {public}, {pages}, at most {config.server.max_calls} calls"
 
 
 def _data_folder(config: Config) -> str:

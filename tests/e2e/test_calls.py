@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 CLIP = pico_clip("Would that be possible?")
 NUMBER = "+15550100"
 PERSON = "+15550142"
+API_KEY = "browser-key-0123456789"
 AGENT = """
 name: Test
 numbers: ["+15550100"]
@@ -221,8 +222,10 @@ def test_strangers_are_refused_before_anything_is_done(tmp_path: Path, database_
             assert unknown.status_code == 403
             unsigned = await http.post("/twilio/voice", data={"CallSid": "CA1", "To": NUMBER})
             assert unsigned.status_code == 403
+            assert (await http.post("/api/v1/browser-calls", json={"agent": "test"})).status_code == 401
+            keyed = {"Authorization": f"Bearer {API_KEY}"}
             # A page's stream without the right secret is closed, and the secret is good for one stream only.
-            made = (await http.post("/api/v1/browser-calls", json={"agent": "test"})).json()
+            made = (await http.post("/api/v1/browser-calls", json={"agent": "test"}, headers=keyed)).json()
             from websockets.asyncio.client import connect
 
             local = made["url"].replace(PUBLIC_URL.replace("https", "wss"), server.url.replace("http", "ws"))
@@ -230,7 +233,7 @@ def test_strangers_are_refused_before_anything_is_done(tmp_path: Path, database_
                 await socket.send('{"event":"start","secret":"wrong","sampleRate":16000}')
                 await socket.wait_closed()
                 assert socket.close_code == 1008
-            made = (await http.post("/api/v1/browser-calls", json={"agent": "test"})).json()
+            made = (await http.post("/api/v1/browser-calls", json={"agent": "test"}, headers=keyed)).json()
             local = made["url"].replace(PUBLIC_URL.replace("https", "wss"), server.url.replace("http", "ws"))
             async with connect(local, proxy=None) as socket:
                 await socket.send(f'{{"event":"start","secret":"{made["secret"]}","sampleRate":16000}}')
@@ -239,7 +242,18 @@ def test_strangers_are_refused_before_anything_is_done(tmp_path: Path, database_
             refused = await http.get(local.replace("ws://", "http://"), headers=upgrade)
             assert refused.status_code == 403
 
-    serve(tmp_path, body, stores(database_url, redis_url))
+    serve(tmp_path, body, {**stores(database_url, redis_url), "API_KEY": API_KEY})
+
+
+def test_without_a_key_nobody_takes_a_place_from_a_browser(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    async def body(server: ServerProcess, exchange: Exchange) -> None:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            for _ in range(3):
+                asked = await http.post("/api/v1/browser-calls", json={"agent": "test"})
+                assert asked.status_code == 404 and "stream_id" not in asked.text
+        assert (await one_call(exchange, Say(clip=CLIP))).ended_by == "caller"
+
+    serve(tmp_path, body, {**stores(database_url, redis_url), "MAX_CALLS": "1"})
 
 
 def test_full_process_answers_busy(tmp_path: Path, database_url: str, redis_url: str) -> None:

@@ -23,7 +23,7 @@ from bench.sim.telnyx import Call, Exchange
 from bench.sim.telnyx_stream import Encoding
 from server.call.plane import MAX_RESUMES
 from server.dialogue import event as ev
-from tests.e2e.test_calls import AGENT, CLIP, NUMBER, assert_captures_decide_the_same, stores
+from tests.e2e.test_calls import AGENT, API_KEY, CLIP, NUMBER, assert_captures_decide_the_same, stores
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -230,7 +230,8 @@ def test_strangers_are_refused(tmp_path: Path, database_url: str, redis_url: str
             for path in (stream_id, f"{stream_id}/{secret}", f"{stream_id}/{secret}/more"):
                 assert (await http.get(f"/media/telnyx/{path}", headers=upgrade)).status_code == 403
             # Known, but with another secret: closed at its start, before any provider is reached.
-            made = (await http.post("/api/v1/browser-calls", json={"agent": "test"})).json()
+            keyed = {"Authorization": f"Bearer {API_KEY}"}
+            made = (await http.post("/api/v1/browser-calls", json={"agent": "test"}, headers=keyed)).json()
         local = f"{server.url.replace('http', 'ws')}/media/telnyx/{made['stream_id']}/{secret}"
         async with connect(local, proxy=None) as socket:
             start = {"call_control_id": "x", "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1}}
@@ -240,4 +241,4 @@ def test_strangers_are_refused(tmp_path: Path, database_url: str, redis_url: str
             assert socket.close_code == 1008
         assert exchange.rest.requests == []
 
-    serve(tmp_path, body, stores(database_url, redis_url))
+    serve(tmp_path, body, {**stores(database_url, redis_url), "API_KEY": API_KEY})

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from server.__main__ import main
-from server.config import VARIABLES
+from server.config import VARIABLES, Config
 from server.node import doctor
 from server.node.embedded import EmbeddedServers, holder
 
@@ -68,7 +68,21 @@ def test_the_carriers_are_named(
     given = {name: value for name, value in credentials.items() if name.startswith(carriers)} if carriers else {}
     more = {"PUBLIC_URL": "https://voice.example.com", "TALKSPURT_SECRET": "s" * 40}
     _, found = examine(env | given | more, capsys)
-    assert found["configuration"][1].startswith(f"production, {says}, https://voice.example.com")
+    assert found["configuration"][1].startswith(f"production, {says}, https://voice.example.com, no browser calls")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "browser calls without a key"),
+        ({"API_KEY": "k" * 16}, "browser calls with API_KEY"),
+        ({"PUBLIC_URL": "https://a.example", "ALLOW_KEYLESS_CALLS": "on"}, "browser calls without a key"),
+        ({"PUBLIC_URL": "https://a.example"}, "no browser calls (they need API_KEY)"),
+    ],
+)
+def test_who_may_call_from_a_browser_is_said(changes: dict[str, str], says: str) -> None:
+    config = Config.from_env({"AGENTS_DIR": str(ROOT / "agents"), "ALLOW_EMBEDDED": "1"} | changes)
+    assert f", {says}, at most" in doctor._configuration(config)
 
 
 @pytest.mark.parametrize(
