@@ -3,7 +3,8 @@
     no audio yet        the next candidate speaks the whole clause
     in mid-clause       the next one speaks the rest: from the first word that was not spoken, by the word marks where
                         there are any, else by the share of the audio that the clause should have
-    nonsense as audio   a file header, a constant, much too little: as if the candidate had failed
+    nonsense as audio   a file, a text, noise, silence, much too little or too much: as if the candidate had failed;
+                        what a clause begins with is judged before it is heard (`speech_check`)
 
 Words that were spoken are never repeated. Deadlines are per attempt and ours. What the first candidate
 did not speak is marked as a stand-in's, so that nobody keeps it as the agent's voice.
@@ -22,19 +23,23 @@ from providers.deadline import with_deadlines
 from providers.errors import ProviderError, ProviderProtocolError
 from providers.health import ProviderHealth
 from providers.order import Order
+from providers.pace import outlasts_its_words
+from providers.speech_check import Opening
 
 MS_PER_CHAR = 65
 """Of speech at the usual rate, spaces included: 150 words a minute of six characters."""
 SHORTEST = 0.3
 LONGEST = 3.0
 LONGEST_SLACK_MS = 2000
-# The first characters of WAV, Ogg, MP3 (with ID3), FLAC and WebM: sound files, where samples were asked for.
-HEADERS = (b"RIFF", b"OggS", b"ID3", b"fLaC", b"\x1aE\xdf\xa3")
 # So much of one and the same sample, other than silence, is no voice.
 CONSTANT_MS = 100
 SILENT_CODES = (b"\xff", b"\x7f", b"\xd5", b"\x55")
 
+# A voice that is asked to be quieter than this may be silent.
+LEAST_VOLUME_PERCENT = 20
+
 _WORD = re.compile(r"\S+")
+_SAID = re.compile(r"\w")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +124,19 @@ class FallbackSynthesizer:
             total_ms=limits.total_ms,
             provider=one.provider.name,
         )
+        is_stand_in = one is not self._candidates[0]
+        opening = Opening(one.provider.name, must_sound=_must_sound(request))
         try:
             async with aclosing(stream):
                 async for event in stream:
                     clause.check(event, one)
-                    attempt.has_output = True
-                    yield clause.take(event, is_stand_in=one is not self._candidates[0])
-            clause.check_length(one)
+                    for ready in opening.push(event):
+                        attempt.has_output = True
+                        yield clause.take(ready, is_stand_in=is_stand_in)
+            for ready in opening.end():
+                yield clause.take(ready, is_stand_in=is_stand_in)
+            clause.check_length(one, request)
+            one.health.pace.learn(request, clause.attempt_ms)
             attempt.succeeded()
         except ProviderError as error:
             attempt.failed(error)
@@ -162,8 +173,6 @@ class _Clause:
         if not isinstance(event, AudioChunk):
             return
         audio, fmt = event.audio, event.audio_format
-        if self.attempt_ms == 0 and audio.startswith(HEADERS):
-            raise ProviderProtocolError("a file header where samples were expected", provider=one.provider.name)
         size = fmt.bytes_per_sample
         if len(audio) % size:
             raise ProviderProtocolError(f"half a sample of {size} bytes", provider=one.provider.name)
@@ -184,11 +193,20 @@ class _Clause:
         self._marks.append(mark)
         return dataclasses.replace(mark, offset_ms=mark.offset_ms + round(self._said_ms))
 
-    def check_length(self, one: SpeechCandidate) -> None:
-        """Raises ProviderProtocolError when a stream ended long before its text can have been spoken."""
-        if self.attempt_ms < SHORTEST * self._expected_ms - 300:
+    def check_length(self, one: SpeechCandidate, request: SpeechRequest) -> None:
+        """Raises ProviderProtocolError when a stream that has ended cannot have been its text at the right rate.
+
+        Too short: the rest is for the next candidate. Too long: everything has been said, in a wrong way.
+        """
+        shortest_ms, longest_ms = SHORTEST * self._expected_ms - 300, LONGEST * self._expected_ms + LONGEST_SLACK_MS
+        if (known := one.health.pace.bounds_ms(request)) is not None:
+            shortest_ms, longest_ms = max(shortest_ms, known[0]), min(longest_ms, known[1])
+        last_word = max((word.start() for word in _WORD.finditer(self._request.text)), default=0)
+        self.is_said = self.attempt_ms > longest_ms or outlasts_its_words(self._marks, last_word, self.attempt_ms)
+        if self.is_said or self.attempt_ms < shortest_ms:
             raise ProviderProtocolError(
-                f"{self.attempt_ms:.0f} ms of audio for {self._expected_ms:.0f} ms of text", provider=one.provider.name
+                f"{self.attempt_ms:.0f} ms of audio where {max(shortest_ms, 0):.0f} to {longest_ms:.0f} were expected",
+                provider=one.provider.name,
             )
 
     def cut(self) -> None:
@@ -209,6 +227,10 @@ class _Clause:
         at = max(begun + share * (len(text) - begun), max((one.end for one in spoken), default=0))
         # The word at that place was being spoken; the next one was not.
         return next((word.start() for word in _WORD.finditer(text, begun) if word.start() >= at), len(text))
+
+
+def _must_sound(request: SpeechRequest) -> bool:
+    return bool(_SAID.search(request.text)) and request.volume_percent >= LEAST_VOLUME_PERCENT
 
 
 def _is_constant(audio: bytes, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the process has learnt of one provider: its breaker, its budgets, how fast its first answer comes.
+"""What the process has learnt of one provider: its breaker, its budgets, how fast its first answer comes, and its pace.
 
 One object for a service of a provider, shared by all calls; who asks the provider asks and tells this first.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from providers.breaker import Breaker, Budget
 from providers.errors import ProviderError, ProviderRejected, ProviderTimeout
 from providers.observer import ProviderObserver, Service, Unobserved, failure_kind
+from providers.pace import Pace
 
 RETRY_SHARE = 0.1
 HEDGE_SHARE = 0.05
@@ -33,6 +34,7 @@ class ProviderHealth:
     breaker: Breaker = field(default_factory=Breaker)
     retries: Budget = field(default_factory=lambda: Budget(RETRY_SHARE))
     hedges: Budget = field(default_factory=lambda: Budget(HEDGE_SHARE, start=1.0))
+    pace: Pace = field(default_factory=Pace)  # of its voices
     last_error: str = ""  # kind of the last failure; empty when a request has succeeded since
     has_worked: bool = False
     _has_failed_first: bool = False

@@ -34,10 +34,13 @@ from providers.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
+from providers.health import ProviderHealth
 from tests.bench.azure_client import serving
 from tests.providers import conformance as suite
 from tests.providers.azure_service import let_go, run, synthesizer
 from tests.providers.conformance import FRAME_S, SynthesizerSubject
+from tests.support.failing import Noted
 
 SPEAK = SpeechRequest(text="We are open from nine to six. Would you like to book?", audio_format=PCMU_8K)
 SHORT = SpeechRequest(text="Good day.", audio_format=PCMU_8K)
@@ -387,6 +390,31 @@ def test_each_fault_is_an_error_of_ours(
         assert bool(sound(given)) is (fault.kind in ("cut", "close"))
         sim.faults.clear()
         assert sound(await speak(adapter, SHORT)), "the next clause is another story"
+        await adapter.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("fmt", [PCMU_8K, S16_16K])
+@pytest.mark.parametrize("kind", ["flat", "wrong_rate", "riff_head", "garbage_binary", "short", "empty"])
+def test_no_bad_sound_is_heard_and_the_next_voice_speaks(sim: AzureSim, kind: str, fmt: AudioFormat) -> None:
+    async def main() -> None:
+        adapter, noted = synthesizer(sim), Noted()
+        request = dataclasses.replace(SPEAK, audio_format=fmt)
+        good = sound(await speak(adapter, request))
+        injected = sim.faults.injected[kind]
+        sim.faults.add(Fault(kind=kind, on="tts"))
+        candidates = [SpeechCandidate(adapter, ProviderHealth("tts", name, noted)) for name in ("azure", "next")]
+        heard = [one async for one in FallbackSynthesizer(candidates).stream(request)]
+        assert sim.faults.injected[kind] == injected + 1
+        failures = [one for one in noted.lines if one.startswith("failure")]
+        if kind == "garbage_binary":
+            # The SDK passes such a message over: there is no bad sound, and the clause is whole.
+            assert sound(heard) == good and not failures
+        elif kind == "short":
+            assert failures == ["failure azure protocol"] and len(sound(heard)) > len(good) // 2
+        else:
+            assert sound(heard) == good and failures == ["failure azure protocol"]
         await adapter.aclose()
 
     run(main())
