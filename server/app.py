@@ -39,7 +39,7 @@ from server.edge.browser_routes import BrowserRouteSettings, browser_routes
 from server.edge.front_door import FrontDoor
 from server.edge.health import Check, health_routes
 from server.edge.http_adapter import HttpAdapter
-from server.edge.limits import EdgeLimits
+from server.edge.limits import LOOPBACK, EdgeLimits
 from server.edge.reception import Reception
 from server.edge.telnyx_desk import MEMORY_S, TelnyxDesk
 from server.edge.telnyx_routes import telnyx_routes
@@ -210,7 +210,9 @@ class _Process:
         if signature is not None:
             routes += twilio_routes(reception, signature, TwilioRouteSettings(public_url=base_url))
         limits = EdgeLimits(
-            open_per_peer=config.limits.connections_per_ip, connections_per_s=float(config.limits.handshakes_per_s)
+            open_per_peer=config.limits.connections_per_ip,
+            connections_per_s=float(config.limits.handshakes_per_s),
+            exempt_networks=(*LOOPBACK, *config.limits.trusted_proxies),
         )
         adapter = HttpAdapter(build_app(routes), limits, self._metrics)
         door = FrontDoor(reception, adapter, limits, metrics=self._metrics)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,9 @@ def test_production_is_read_whole() -> None:
         ({"MAX_CALLS": "0"}, "MAX_CALLS"),
         ({"CONNECTIONS_PER_IP": "0"}, "CONNECTIONS_PER_IP"),
         ({"HANDSHAKES_PER_S": "-1"}, "HANDSHAKES_PER_S"),
+        ({"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "proxy.example.com"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "10.0.0.0/8 10.0.0.0/9"}, "TRUSTED_PROXIES"),
         ({"STREAM_TOKEN_TTL_S": "4"}, "STREAM_TOKEN_TTL_S"),
         ({"PUBLIC_URL": "voice.example.com"}, "PUBLIC_URL"),
         ({"PUBLIC_URL": "https://voice.example.com/?a=1"}, "PUBLIC_URL"),
@@ -266,7 +271,10 @@ def test_the_values_of_the_example_are_accepted() -> None:
     values |= {"TELNYX_API_KEY": "KEY1", "TELNYX_PUBLIC_KEY": TELNYX_KEY}
     config = Config.from_env(values)
     defaults = Config.from_env({})
-    assert (config.limits, config.media, config.log) == (defaults.limits, defaults.media, defaults.log)
+    # Nobody's proxies are a default.
+    limits = replace(config.limits, trusted_proxies=())
+    assert (limits, config.media, config.log) == (defaults.limits, defaults.media, defaults.log)
+    assert config.limits.trusted_proxies == (ip_network("10.0.0.0/24"), ip_network("2001:db8:1::/64"))
 
 
 def test_shared_files_are_found_or_named() -> None:

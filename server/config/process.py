@@ -23,12 +23,14 @@ from server.config.provider import VARIABLES as PROVIDER_VARIABLES
 from server.config.provider import ProviderConfig
 from server.config.read import (
     Fields,
+    Network,
     base_url,
     check_one_of,
     check_range,
     check_url,
     flag,
     lower,
+    networks,
     read,
     text,
     texts,
@@ -46,7 +48,7 @@ API_KEY_MIN_CHARS = 16
 
 VARIABLES: tuple[str, ...] = (
     "HOST", "PORT", "PUBLIC_URL", "MAX_CALLS", "API_KEY", "ALLOWED_ORIGINS", "ALLOW_KEYLESS_CALLS",
-    "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "STREAM_TOKEN_TTL_S",
+    "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "TRUSTED_PROXIES", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
     "LOG_LEVEL", "LOG_FORMAT", "LOG_TRANSCRIPTS",
@@ -95,6 +97,7 @@ class ServerConfig:
 class LimitConfig:
     connections_per_ip: int = 200  # open and not upgraded
     handshakes_per_s: int = 20  # new connections of one address; load generators share one
+    trusted_proxies: tuple[Network, ...] = ()  # free of the two above: each is one address for all its clients
     stream_token_ttl_s: int = 60  # between the carrier's webhook and its media stream
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ class LimitConfig:
         fields: Fields = {
             "connections_per_ip": ("CONNECTIONS_PER_IP", whole),
             "handshakes_per_s": ("HANDSHAKES_PER_S", whole),
+            "trusted_proxies": ("TRUSTED_PROXIES", networks),
             "stream_token_ttl_s": ("STREAM_TOKEN_TTL_S", whole),
         }
         return cls(**read(env, fields))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from server.errors import ConfigError
 # Paths are put after these.
 _PLAIN_URLS = ("PUBLIC_URL", "TWILIO_API_URL", "TELNYX_API_URL")
 
+Network = IPv4Network | IPv6Network
 Fields = dict[str, tuple[str, Callable[[str, str], Any]]]
 
 
@@ -34,6 +36,14 @@ def base_url(_variable: str, text: str) -> str:
 
 def texts(_variable: str, text: str) -> tuple[str, ...]:
     return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+
+
+def networks(variable: str, text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        expected = "networks like 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, comma-separated"
+        raise ConfigError(variable, expected, text) from error
 
 
 def whole(variable: str, text: str) -> int:

@@ -1,0 +1,59 @@
+"""Variables of the port itself, seen from outside: who is counted, on the server as a user runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+import uvloop
+
+from bench.load.server_process import ServerProcess
+from tests.e2e.test_calls import stores
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def other_address() -> str:
+    """An address of this machine that is not loopback, as a proxy on another host would have."""
+    for found in psutil.net_if_addrs().values():
+        for one in found:
+            if one.family == socket.AF_INET and not one.address.startswith("127."):
+                return one.address
+    pytest.skip("this machine has no address but loopback")
+
+
+async def status_beside_an_idle_one(host: str, port: int) -> bytes:
+    """The first line that a second connection is answered with, while a first one says nothing; empty: cut off."""
+    idle = await asyncio.open_connection(host, port)
+    second = await asyncio.open_connection(host, port)
+    try:
+        second[1].write(GET)
+        return await second[0].readline()
+    except ConnectionError:
+        return b""
+    finally:
+        for _, writer in (idle, second):
+            writer.close()
+
+
+@pytest.mark.parametrize("proxies", ["203.0.113.0/24", "203.0.113.0/24, {own}"])
+def test_only_a_trusted_proxy_is_one_address_for_many(
+    tmp_path: Path, database_url: str, redis_url: str, proxies: str
+) -> None:
+    own = other_address()
+    env = {"HOST": "0.0.0.0", "CONNECTIONS_PER_IP": "1", "AGENTS_DIR": str(ROOT / "agents")}
+    env |= {"TRUSTED_PROXIES": proxies.format(own=own)}
+
+    async def main() -> None:
+        async with ServerProcess({**env, **stores(database_url, redis_url)}, data_dir=tmp_path) as server:
+            answered = b"HTTP/1.1 200" in await status_beside_an_idle_one(own, server.port)
+            assert answered is ("{own}" in proxies)
+            assert b"HTTP/1.1 200" in await status_beside_an_idle_one("127.0.0.1", server.port)
+
+    uvloop.run(main())
