@@ -7,6 +7,10 @@ The signature is checked before the store is asked, so that a guess costs nothin
 makes it single-use. Every token is also remembered by the process that made it, at most 10,000: with Redis gone,
 calls whose webhook and stream reach the same process still get in. That is weaker (another process knows nothing
 of them), so it is counted and said once.
+
+What Redis cannot say while it is gone: a token that it held, used at another process, is good once more at the process
+that issued it, unless that one had heard from Redis that it was used; and a token let in without Redis is good once
+more at another process, should Redis come back with it. Either takes the secret of a call within the token's life.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +39,18 @@ _NONCE_BYTES = 16
 _CLAIM_BYTES = _NONCE_BYTES + 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Local:
-    """What this process remembers of a token; `is_shared`: Redis took it, so only Redis knows if it was used."""
+    """What this process remembers of a token that it issued.
+
+    `is_shared`: Redis took it, so Redis knows if it was used; `is_used`: it was let in here without Redis, which may
+    hold it still.
+    """
 
     expires_ns: int
     record: bytes
     is_shared: bool
+    is_used: bool = False
 
 
 class StreamTokens:
@@ -48,7 +58,7 @@ class StreamTokens:
 
     Attributes:
         fallback_issued: tokens that only this process knows. fallback_redeemed: let in without Redis.
-        evicted: tokens forgotten because more than CAPACITY were open at once.
+        evicted: tokens forgotten because more than CAPACITY were remembered at once.
     """
 
     __slots__ = (
@@ -104,16 +114,18 @@ class StreamTokens:
 
     async def known(self, stream_id: str) -> bool:
         """Is there an unused token for `stream_id`? Asked before the upgrade, with no secret at hand."""
+        is_shared: bool | None = None
         if self._redis is not None:
-            try:
-                if await self._redis.execute("EXISTS", _key_of(stream_id)):
-                    return True
-                own = self._local.get(stream_id)
-                return own is not None and not own.is_shared and own.expires_ns > self._clock.now_ns()
-            except RedisUnavailable:
-                pass
+            with suppress(RedisUnavailable):
+                is_shared = bool(await self._redis.execute("EXISTS", _key_of(stream_id)))
         own = self._local.get(stream_id)
-        return own is not None and own.expires_ns > self._clock.now_ns()
+        if own is None:
+            return bool(is_shared)
+        if own.is_shared and is_shared is False:
+            # Used, by whichever process: it stays so when Redis goes away.
+            del self._local[stream_id]
+            return False
+        return not own.is_used and own.expires_ns > self._clock.now_ns()
 
     async def redeem(self, stream_id: str, secret: str) -> dict[str, Any] | None:
         """The facts, once. None for a secret that is forged, expired, used, or another stream's."""
@@ -169,11 +181,17 @@ class StreamTokens:
                 is_answered = True
             except RedisUnavailable:
                 pass
-        own = self._local.pop(stream_id, None)
-        if shared is not None:
+        own = self._local.get(stream_id)
+        if own is None:
             return shared
-        if own is None or own.expires_ns <= self._clock.now_ns() or (is_answered and own.is_shared):
+        if own.is_used:
             return None
+        if is_answered and own.is_shared:
+            del self._local[stream_id]
+            return shared
+        if own.expires_ns <= self._clock.now_ns():
+            return None
+        own.is_used = True
         self.fallback_redeemed += 1
         return own.record
 

@@ -178,6 +178,56 @@ def test_redis_dies_between_webhook_and_stream(redis_url: str, embedded: Embedde
     asyncio.run(run())
 
 
+def test_a_token_that_was_let_in_without_redis_is_used_when_redis_is_back(
+    redis_url: str, embedded: EmbeddedServers
+) -> None:
+    async def run() -> None:
+        clock = ManualClock()
+        redis, impatient = Redis.open(redis_url, clock, command_s=2.0), Redis.open(redis_url, clock)
+        tokens = tokens_of(redis, clock)
+        secret = await tokens.issue("s1", FACTS)
+        tokens._redis = impatient
+        os.kill(embedded.pids["valkey"], signal.SIGSTOP)
+        try:
+            # Only asked: nothing is sent that a frozen Redis would do later.
+            for _ in range(5):
+                assert await tokens.known("s1")
+            assert impatient.is_open
+            assert await tokens.redeem("s1", secret) == FACTS
+        finally:
+            os.kill(embedded.pids["valkey"], signal.SIGCONT)
+        tokens._redis = redis
+        assert await redis.execute("EXISTS", "talkspurt:stream:s1")
+        assert not await tokens.known("s1")
+        assert await tokens.redeem("s1", secret) is None
+        await impatient.close()
+        await redis.close()
+
+    asyncio.run(run())
+
+
+def test_a_token_that_was_seen_used_stays_used_when_redis_goes(redis_url: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = ManualClock()
+        redis = Redis.open(redis_url, clock, command_s=2.0)
+        gone = Redis.open(f"unix://{tmp_path}/none.sock", clock)
+        here, there = tokens_of(redis, clock), tokens_of(redis, clock)
+        seen, unseen = await here.issue("s1", FACTS), await here.issue("s2", FACTS)
+        assert await there.redeem("s1", seen) == FACTS and await there.redeem("s2", unseen) == FACTS
+        assert not await here.known("s1")
+        here._redis = there._redis = gone
+        assert not await here.known("s1")
+        assert await here.redeem("s1", seen) is None
+        # What nobody can know: Redis is gone, and so is what it knew of the other one. Nobody but its issuer takes it.
+        assert await there.redeem("s2", unseen) is None
+        assert await here.redeem("s2", unseen) == FACTS
+        assert await here.redeem("s2", unseen) is None
+        await gone.close()
+        await redis.close()
+
+    asyncio.run(run())
+
+
 def test_issued_without_redis_redeemed_after_it_came_back(redis_url: str) -> None:
     async def run() -> None:
         clock = ManualClock()
