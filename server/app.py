@@ -178,6 +178,7 @@ class _Process:
             tokens=tokens,
             versions=lambda version_id: next((one for one in agents.agents if one.id == version_id), None),
             max_calls=self._config.server.max_calls,
+            carriers=["browser", *(["twilio"] if twilio else []), *(["telnyx"] if telnyx else [])],
         )
 
     @property

@@ -72,7 +72,7 @@ class Sink:
         self._socket.send_text(message)
 
 
-Redeem = Callable[[str, str], Awaitable[Mapping[str, Any] | None]]
+Redeem = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 MakeSession = Callable[[CallFacts, Mapping[str, Any], StreamStarted, Wire, Sink, Callable[[int], None]], CallSession]
 
 
@@ -137,7 +137,7 @@ class StreamEntry:
             log.warning("stream %s refused: %s", self.id, error, extra={"event": "refused_stream"})
             self._socket.close(error.close_code)
             return None
-        claim = await self._redeem(self.id, self._secret or started.parameters.get("secret", ""))
+        claim = await self._redeem(self._secret or started.parameters.get("secret", ""))
         if claim is None or self._closed_code:
             log.warning("stream %s: secret refused", self.id, extra={"event": "refused_stream"})
             self._socket.close(CLOSE_POLICY)

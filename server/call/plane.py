@@ -15,7 +15,7 @@ import logging
 import secrets
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -72,12 +72,15 @@ class CallPlane:
         tokens: StreamTokens,
         versions: Callable[[str], AgentVersion | None],
         max_calls: int,
+        carriers: Collection[str] = WIRES.keys(),
     ) -> None:
+        """`carriers`: those that are configured; streams of others are not let in."""
         self._services = services
         self._providers_for = providers_for
         self._tokens = tokens
         self._versions = versions
         self._max_calls = max_calls
+        self._carriers = frozenset(carriers)
         self._group: asyncio.TaskGroup | None = None
         self._entries: dict[str, StreamEntry] = {}
         self._reserved: dict[str, Place] = {}
@@ -200,12 +203,15 @@ class CallPlane:
                 place.ahead = open_ahead(providers, settings, fmt, facts.from_number)
                 self._group.create_task(place.ahead.open(), name=f"{facts.call_id} opens ahead")
         claim = {name: getattr(facts, name) for name in CallFacts.__slots__}
-        secret = await self._tokens.issue(stream_id, claim)
+        secret = await self._tokens.issue(_stream_of(facts.carrier, stream_id), claim)
         return Reserved(stream_id, secret, facts.call_id)
 
     async def admit(self, carrier: str, stream_id: str, secret: str = "") -> Callable[[Socket], StreamEntry] | None:
         """Before the upgrade: whether such a stream is expected, and who will handle it; `secret` as StreamEntry."""
-        if carrier not in WIRES or self._group is None or not await self._tokens.known(stream_id):
+        if carrier not in self._carriers or self._group is None:
+            return None
+        stream = _stream_of(carrier, stream_id)
+        if not await self._tokens.known(stream):
             return None
         group = self._group
 
@@ -216,7 +222,7 @@ class CallPlane:
                 stream_id,
                 WIRES[carrier](stream_id),
                 socket,
-                redeem=self._tokens.redeem,
+                redeem=partial(self._tokens.redeem, stream),
                 make_session=partial(self._make_session, place),
                 secret=secret,
             )
@@ -321,3 +327,8 @@ class CallPlane:
         while len(self._pinned) > MAX_PINNED_VERSIONS:
             self._pinned.popitem(last=False)
         self._known.add(facts)
+
+
+def _stream_of(carrier: str, stream_id: str) -> str:
+    """A stream as its token knows it."""
+    return f"{carrier}/{stream_id}"

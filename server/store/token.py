@@ -1,7 +1,8 @@
 """The secret that lets one media stream in: signed, short-lived, good for one use in the whole deployment.
 
-    secret   base64url(nonce 16 · expiry u64) "." base64url(HMAC-SHA-256 over stream id, nonce and expiry)
-    record   talkspurt:stream:{stream id} = nonce and facts, in Redis, for the token's life
+    stream   {carrier}/{stream id}, as in the media path: a secret is good for the carrier that it was made for only
+    secret   base64url(nonce 16 · expiry u64) "." base64url(HMAC-SHA-256 over stream, nonce and expiry)
+    record   talkspurt:stream:{stream} = nonce and facts, in Redis, for the token's life
 
 The signature is checked before the store is asked, so that a guess costs nothing and cannot use up a token; GETDEL
 makes it single-use. Every token is also remembered by the process that made it, at most 10,000: with Redis gone,
@@ -97,97 +98,97 @@ class StreamTokens:
         self.fallback_redeemed = 0
         self.evicted = 0
 
-    async def issue(self, stream_id: str, facts: Mapping[str, Any]) -> str:
-        """The secret for `stream_id`, which must be new. `facts` (JSON values) come back when it is redeemed."""
+    async def issue(self, stream: str, facts: Mapping[str, Any]) -> str:
+        """The secret for `stream`, which must be new. `facts` (JSON values) come back when it is redeemed."""
         expiry_s = int(self._clock.wall_s()) + self._ttl_s
         nonce = os.urandom(_NONCE_BYTES)
         claim = nonce + expiry_s.to_bytes(8, "big")
         record = nonce + orjson.dumps(dict(facts))
-        is_shared = await self._share(stream_id, record)
-        self._remember(stream_id, record, is_shared)
+        is_shared = await self._share(stream, record)
+        self._remember(stream, record, is_shared)
         if not is_shared:
             self.fallback_issued += 1
             self._on_fallback()
             if self.fallback_issued == 1:
                 log.warning("stream tokens are known to this process only: Redis is not available")
-        return f"{_text(claim)}.{_text(self._sign(stream_id, claim))}"
+        return f"{_text(claim)}.{_text(self._sign(stream, claim))}"
 
-    async def known(self, stream_id: str) -> bool:
-        """Is there an unused token for `stream_id`? Asked before the upgrade, with no secret at hand."""
+    async def known(self, stream: str) -> bool:
+        """Is there an unused token for `stream`? Asked before the upgrade, with no secret at hand."""
         is_shared: bool | None = None
         if self._redis is not None:
             with suppress(RedisUnavailable):
-                is_shared = bool(await self._redis.execute("EXISTS", _key_of(stream_id)))
-        own = self._local.get(stream_id)
+                is_shared = bool(await self._redis.execute("EXISTS", _key_of(stream)))
+        own = self._local.get(stream)
         if own is None:
             return bool(is_shared)
         if own.is_shared and is_shared is False:
             # Used, by whichever process: it stays so when Redis goes away.
-            del self._local[stream_id]
+            del self._local[stream]
             return False
         return not own.is_used and own.expires_ns > self._clock.now_ns()
 
-    async def redeem(self, stream_id: str, secret: str) -> dict[str, Any] | None:
+    async def redeem(self, stream: str, secret: str) -> dict[str, Any] | None:
         """The facts, once. None for a secret that is forged, expired, used, or another stream's."""
-        nonce = self._verify(stream_id, secret)
+        nonce = self._verify(stream, secret)
         if nonce is None:
             return None
-        record = await self._take(stream_id)
+        record = await self._take(stream)
         if record is None or not hmac.compare_digest(record[:_NONCE_BYTES], nonce):
             return None
         facts: dict[str, Any] = orjson.loads(record[_NONCE_BYTES:])
         return facts
 
-    def _verify(self, stream_id: str, secret: str) -> bytes | None:
+    def _verify(self, stream: str, secret: str) -> bytes | None:
         claim_text, _, mac_text = secret.partition(".")
         try:
             claim, mac = _bytes(claim_text), _bytes(mac_text)
         except ValueError:
             return None
-        if len(claim) != _CLAIM_BYTES or not hmac.compare_digest(mac, self._sign(stream_id, claim)):
+        if len(claim) != _CLAIM_BYTES or not hmac.compare_digest(mac, self._sign(stream, claim)):
             return None
         if self._clock.wall_s() >= int.from_bytes(claim[_NONCE_BYTES:], "big"):
             return None
         return claim[:_NONCE_BYTES]
 
-    def _sign(self, stream_id: str, claim: bytes) -> bytes:
-        return hmac.digest(self._key, claim + stream_id.encode(), "sha256")
+    def _sign(self, stream: str, claim: bytes) -> bytes:
+        return hmac.digest(self._key, claim + stream.encode(), "sha256")
 
-    async def _share(self, stream_id: str, record: bytes) -> bool:
+    async def _share(self, stream: str, record: bytes) -> bool:
         if self._redis is None:
             return False
         try:
-            await self._redis.execute("SET", _key_of(stream_id), record, "EX", self._ttl_s)
+            await self._redis.execute("SET", _key_of(stream), record, "EX", self._ttl_s)
         except RedisUnavailable:
             return False
         return True
 
-    def _remember(self, stream_id: str, record: bytes, is_shared: bool) -> None:
+    def _remember(self, stream: str, record: bytes, is_shared: bool) -> None:
         now_ns = self._clock.now_ns()
         while self._local and next(iter(self._local.values())).expires_ns <= now_ns:
             self._local.popitem(last=False)
         while len(self._local) >= self._capacity:
             self._local.popitem(last=False)
             self.evicted += 1
-        self._local[stream_id] = _Local(now_ns + self._ttl_s * 1_000_000_000, record, is_shared)
+        self._local[stream] = _Local(now_ns + self._ttl_s * 1_000_000_000, record, is_shared)
 
-    async def _take(self, stream_id: str) -> bytes | None:
+    async def _take(self, stream: str) -> bytes | None:
         """The record, and nobody gets it again: from Redis, or from memory when Redis cannot have it."""
         shared: bytes | None = None
         is_answered = False
         if self._redis is not None:
             try:
-                shared = await self._redis.execute("GETDEL", _key_of(stream_id))
+                shared = await self._redis.execute("GETDEL", _key_of(stream))
                 is_answered = True
             except RedisUnavailable:
                 pass
-        own = self._local.get(stream_id)
+        own = self._local.get(stream)
         if own is None:
             return shared
         if own.is_used:
             return None
         if is_answered and own.is_shared:
-            del self._local[stream_id]
+            del self._local[stream]
             return shared
         if own.expires_ns <= self._clock.now_ns():
             return None
@@ -196,8 +197,8 @@ class StreamTokens:
         return own.record
 
 
-def _key_of(stream_id: str) -> str:
-    return f"{KEY_PREFIX}stream:{stream_id}"
+def _key_of(stream: str) -> str:
+    return f"{KEY_PREFIX}stream:{stream}"
 
 
 def _text(data: bytes) -> str:

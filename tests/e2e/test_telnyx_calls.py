@@ -229,14 +229,15 @@ def test_strangers_are_refused(tmp_path: Path, database_url: str, redis_url: str
         async with httpx.AsyncClient(base_url=server.url) as http:
             for path in (stream_id, f"{stream_id}/{secret}", f"{stream_id}/{secret}/more"):
                 assert (await http.get(f"/media/telnyx/{path}", headers=upgrade)).status_code == 403
-            # Known, but with another secret: closed at its start, before any provider is reached.
             keyed = {"Authorization": f"Bearer {API_KEY}"}
             made = (await http.post("/api/v1/browser-calls", json={"agent": "test"}, headers=keyed)).json()
-        local = f"{server.url.replace('http', 'ws')}/media/telnyx/{made['stream_id']}/{secret}"
+            # Known, with its own secret, but another carrier's.
+            other = f"/media/telnyx/{made['stream_id']}/{made['secret']}"
+            assert (await http.get(other, headers=upgrade)).status_code == 403
+        # Known, but with another secret: closed at its start, before any provider is reached.
+        local = f"{server.url.replace('http', 'ws')}/media/browser/{made['stream_id']}"
         async with connect(local, proxy=None) as socket:
-            start = {"call_control_id": "x", "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1}}
-            await socket.send('{"event":"connected","version":"1.0.0"}')
-            await socket.send(json.dumps({"event": "start", "sequence_number": "1", "stream_id": "x", "start": start}))
+            await socket.send(json.dumps({"event": "start", "secret": secret, "sampleRate": 16000}))
             await socket.wait_closed()
             assert socket.close_code == 1008
         assert exchange.rest.requests == []

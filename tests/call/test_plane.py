@@ -1,0 +1,48 @@
+"""Who is let in and who is kept count of: the plane of calls behind the real front door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from tests.support.call_plane import plane_server
+
+TELNYX_START = {
+    "event": "start",
+    "sequence_number": "1",
+    "stream_id": "s1",
+    "start": {
+        "call_control_id": "one",
+        "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1},
+    },
+}
+
+
+def test_a_secret_is_good_for_the_carrier_that_it_was_made_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with plane_server(tmp_path, carriers=("browser", "twilio", "telnyx"), max_calls=4) as server:
+            promised = await server.promised("one", "twilio")
+            # Telnyx's path takes the secret without a signature.
+            assert await server.connected(f"telnyx/{promised.stream_id}/{promised.secret}") == 403
+            # Nor is a secret of its own good for somebody else's stream of the same name.
+            assert await server.tokens.redeem(f"telnyx/{promised.stream_id}", promised.secret) is None
+            own = await server.promised("one", "telnyx")
+            socket = await server.connected(f"telnyx/{own.stream_id}/{own.secret}")
+            assert not isinstance(socket, int)
+            await socket.send(json.dumps({"event": "connected", "version": "1.0.0"}))
+            await socket.send(json.dumps(TELNYX_START))
+            assert json.loads(await socket.recv())["event"] == "media"
+            await socket.close()
+
+    asyncio.run(main())
+
+
+def test_streams_of_a_carrier_that_is_not_configured_are_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with plane_server(tmp_path, carriers=("browser",)) as server:
+            promised = await server.promised("one", "telnyx")
+            assert await server.connected(f"telnyx/{promised.stream_id}/{promised.secret}") == 403
+            await (await server.talking(await server.promised())).close()
+
+    asyncio.run(main())
