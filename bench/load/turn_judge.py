@@ -12,7 +12,8 @@ from bench.sim.sound import FRAME_SAMPLES, is_audible
 
 MAX_SPLIT = 8
 """Utterances of one turn: where the server's VAD cuts it, and noise before it that was taken for words."""
-
+MAX_AHEAD = 127
+"""A code has 8 bits of the turn's number: what is more than half of them ahead is an old turn."""
 
 MIN_AUDIBLE_FRAMES = 25
 """Half a second: an answer, not a click."""
@@ -33,7 +34,7 @@ class LoadRecord:
 
 
 class TurnJudge:
-    """Judges the answers to one caller. `seen` is the number of the last turn that was answered right."""
+    """Judges the answers to one caller. `seen` is the whole number of the last turn that was answered right."""
 
     __slots__ = ("_call_no", "_number", "_record", "seen")
 
@@ -48,23 +49,23 @@ class TurnJudge:
         codes, damaged = read_codes(heard)
         record = self._record
         record.damaged += damaged
-        right = [code for code in codes if self._is_right(code)]
-        record.wrong += len(codes) - len(right)
+        right = sum(self._is_right(code) for code in codes)
+        record.wrong += len(codes) - right
         if right:
             record.turns_completed += 1
-            self.seen = right[-1].turn
         return bool(right)
 
     def _is_right(self, code: ToneCode) -> bool:
-        # 8 bits of turn number wrap after 256 utterances: half an hour of load.
-        fresh = (code.turn - self.seen) % 256
-        if code.call != self._call_no or (fresh == 0 and self.seen):
+        """Whether it is this caller's, later than all before, and of the right words; then it is the last one seen."""
+        ahead = (code.turn - self.seen) % 256
+        if code.call != self._call_no or not 1 <= ahead <= MAX_AHEAD:
             return False
+        turn = self.seen + ahead
         for parts in range(1, MAX_SPLIT + 1):
-            first = code.turn - parts + 1
-            words = " ".join(f"turn {n} of {self._number}" for n in range(first, code.turn + 1))
+            words = " ".join(f"turn {n} of {self._number}" for n in range(turn - parts + 1, turn + 1))
             if crc16(words.encode()) == code.hash16:
                 self._record.split += parts - 1
+                self.seen = turn
                 return True
         return False
 

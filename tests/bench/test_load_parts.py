@@ -26,7 +26,8 @@ from bench.load.report import Sound
 from bench.load.server_process import open_connections
 from bench.load.soak import theil_sen
 from bench.load.stale import AfterClear
-from bench.load.turn_judge import LoadRecord, SoundJudge
+from bench.load.tone import crc16
+from bench.load.turn_judge import LoadRecord, SoundJudge, TurnJudge
 from bench.sim.arrival import Arrivals, Way, Weather
 from bench.sim.clipbook import Clipbook
 from bench.sim.sound import Clip, audioop, from_pcmu
@@ -256,6 +257,33 @@ def test_decisions_are_read_from_captures_by_caller(tmp_path: Path) -> None:
     assert since_decision_ms(4_000_000, found["+15552000012"]) is None
     assert since_decision_ms(9_000_000_000, found["+15552000012"]) is None
     assert clear_decisions(tmp_path / "elsewhere") == {}
+
+
+# ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+CALLER = "+15552000012"
+
+
+def answer(turn: int) -> bytes:
+    hash16 = crc16(f"turn {turn} of {CALLER}".encode())
+    return render(f"code 12 {turn % 256} {hash16}, this is the scripted reply that the generator takes apart")
+
+
+@pytest.mark.parametrize(
+    ("turns", "right"),
+    [
+        ((1, 2, 3), (True, True, True)),
+        ((1, 2, 1, 2, 1, 2), (True, True, False, False, False, False)),
+        ((2, 1, 3, 3), (True, False, True, False)),
+        ((1, 128, 255, 256, 257, 300, 257), (True, True, True, True, True, True, False)),
+    ],
+)
+def test_only_later_turns_are_answers(turns: tuple[int, ...], right: tuple[bool, ...]) -> None:
+    record = LoadRecord()
+    judge = TurnJudge(CALLER, record)
+    assert tuple(judge.judge(answer(turn)) for turn in turns) == right
+    assert (record.turns_completed, record.wrong) == (sum(right), len(right) - sum(right))
 
 
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────
