@@ -197,7 +197,8 @@ class _Process:
     ) -> None:
         config = self._config
         base_url = self._public_url
-        signature = TwilioSignature(base_url, config.twilio.auth_tokens) if config.twilio.is_configured else None
+        twilio = config.twilio
+        signature = TwilioSignature(base_url, twilio.auth_tokens, twilio.shared_keys) if twilio.is_configured else None
         reception = Reception(plane, agents, signature, answers)
         if config.takes_browser_calls:
             routes += browser_routes(

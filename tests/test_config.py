@@ -24,6 +24,7 @@ PRODUCTION = {
     "TWILIO_ACCOUNT_SID": SID,
     "TWILIO_AUTH_TOKEN": "twilio-token",
     "TWILIO_AUTH_TOKEN_NEXT": "twilio-token-next",
+    "TWILIO_SHARED_KEYS": "key_1=shared-secret=1, key_2=shared-secret-2",
     "TELNYX_API_KEY": "KEY-of-telnyx",
     "TELNYX_PUBLIC_KEY": TELNYX_KEY,
     "API_KEY": "browser-key-0123456789",
@@ -68,6 +69,7 @@ def test_production_is_read_whole() -> None:
     assert config.server.public_url == "https://voice.example.com"
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")
     assert config.twilio.auth_tokens == ("twilio-token", "twilio-token-next")
+    assert config.twilio.shared_keys == {"key_1": "shared-secret=1", "key_2": "shared-secret-2"}
     assert (config.telnyx.api_key, config.telnyx.public_key) == ("KEY-of-telnyx", TELNYX_KEY)
     assert (config.telnyx.api_url, config.carriers) == ("https://api.telnyx.com", ("Twilio", "Telnyx"))
     providers = config.providers
@@ -105,6 +107,10 @@ def test_production_is_read_whole() -> None:
         ({"TWILIO_ACCOUNT_SID": SID}, "TWILIO_AUTH_TOKEN"),
         ({"TWILIO_AUTH_TOKEN": "x"}, "TWILIO_ACCOUNT_SID"),
         ({"TWILIO_AUTH_TOKEN_NEXT": "x"}, "TWILIO_AUTH_TOKEN_NEXT"),
+        ({"TWILIO_SHARED_KEYS": "key_1=secret"}, "TWILIO_SHARED_KEYS"),
+        ({"TWILIO_SHARED_KEYS": "secret"}, "TWILIO_SHARED_KEYS"),
+        ({"TWILIO_SHARED_KEYS": "key_1="}, "TWILIO_SHARED_KEYS"),
+        ({"TWILIO_SHARED_KEYS": "key_1=a,key_1=b"}, "TWILIO_SHARED_KEYS"),
         ({"TWILIO_API_URL": "api.twilio.com"}, "TWILIO_API_URL"),
         ({"TELNYX_API_KEY": "KEY1"}, "TELNYX_PUBLIC_KEY"),
         ({"TELNYX_API_KEY": "KEY 1", "TELNYX_PUBLIC_KEY": TELNYX_KEY}, "TELNYX_API_KEY"),
@@ -221,14 +227,16 @@ def test_no_secret_is_shown() -> None:
     config = Config.from_env(PRODUCTION)
     shown = repr(config)
     expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
-    expected |= {"KEY-of-telnyx"}
+    expected |= {"KEY-of-telnyx", "shared-secret=1", "shared-secret-2"}
     expected |= PROVIDER_KEYS
     assert set(config.secrets) == expected
     for secret in expected:
         assert secret not in shown
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "AZURE_SPEECH_ENDPOINT"])
+@pytest.mark.parametrize(
+    "name", ["DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "TWILIO_SHARED_KEYS", "AZURE_SPEECH_ENDPOINT"]
+)
 def test_a_refused_secret_is_not_shown(name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Config.from_env({name: "pass:w0rd"})

@@ -12,7 +12,7 @@ from server.config.read import Fields, base_url, check_url, read, text
 from server.errors import ConfigError
 
 VARIABLES = (
-    "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_API_URL",
+    "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN_NEXT", "TWILIO_SHARED_KEYS", "TWILIO_API_URL",
     "TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_API_URL",
 )  # fmt: skip
 ED25519_KEY_BYTES = 32
@@ -23,6 +23,7 @@ class TwilioConfig:
     account_sid: str = ""
     auth_token: str = field(default="", repr=False)
     auth_token_next: str = field(default="", repr=False)  # the secondary token while the primary is rotated
+    shared_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # secret by id, of signed settings
     api_url: str = "https://api.twilio.com"
 
     def __post_init__(self) -> None:
@@ -34,6 +35,9 @@ class TwilioConfig:
             raise ConfigError(missing, "a value, because the other half of the credentials is set")
         if self.auth_token_next and not self.auth_token:
             raise ConfigError("TWILIO_AUTH_TOKEN_NEXT", "TWILIO_AUTH_TOKEN to be set as well")
+
+        if self.shared_keys and not self.auth_token:
+            raise ConfigError("TWILIO_SHARED_KEYS", "TWILIO_AUTH_TOKEN to be set as well")
 
     @property
     def is_configured(self) -> bool:
@@ -50,6 +54,7 @@ class TwilioConfig:
             "account_sid": ("TWILIO_ACCOUNT_SID", text),
             "auth_token": ("TWILIO_AUTH_TOKEN", text),
             "auth_token_next": ("TWILIO_AUTH_TOKEN_NEXT", text),
+            "shared_keys": ("TWILIO_SHARED_KEYS", _shared_keys),
             "api_url": ("TWILIO_API_URL", base_url),
         }
         return cls(**read(env, fields))
@@ -84,6 +89,17 @@ class TelnyxConfig:
             "api_url": ("TELNYX_API_URL", base_url),
         }
         return cls(**read(env, fields))
+
+
+def _shared_keys(variable: str, text: str) -> dict[str, str]:
+    """The pairs of "id=secret,id=secret"; they are not shown when they are refused."""
+    found: dict[str, str] = {}
+    for pair in (part.strip() for part in text.split(",") if part.strip()):
+        name, _, secret = (half.strip() for half in pair.partition("="))
+        if not re.fullmatch(r"[\w.:-]+", name) or not re.fullmatch(r"[!-~]+", secret) or name in found:
+            raise ConfigError(variable, "id=secret of each key, comma-separated, no id twice")
+        found[name] = secret
+    return found
 
 
 def _is_ed25519_key(value: str) -> bool:

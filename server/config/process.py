@@ -269,7 +269,7 @@ class Config:
         """Texts that no log line may contain."""
         store, twilio = self.store, self.twilio
         urls = (urlsplit(url).password or "" for url in (store.database_url, store.redis_url))
-        tokens = (twilio.auth_token, twilio.auth_token_next, self.telnyx.api_key)
+        tokens = (twilio.auth_token, twilio.auth_token_next, *twilio.shared_keys.values(), self.telnyx.api_key)
         known = (self.server.api_key, store.secret, *tokens, *urls)
         return (*(one for one in known if one), *self.providers.secrets)
 

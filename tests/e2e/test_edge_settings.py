@@ -1,17 +1,22 @@
-"""Variables of the port itself, seen from outside: who is counted, on the server as a user runs it."""
+"""Variables of the port itself, seen from outside, on the server as a user runs it: who is counted, who may sign."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import socket
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 import uvloop
 
-from bench.load.server_process import ServerProcess
-from tests.e2e.test_calls import stores
+from bench.load.server_process import PUBLIC_URL, ServerProcess
+from bench.sim.twilio import Exchange
+from tests.e2e.test_calls import NUMBER, serve, stores
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -57,3 +62,25 @@ def test_only_a_trusted_proxy_is_one_address_for_many(
             assert b"HTTP/1.1 200" in await status_beside_an_idle_one("127.0.0.1", server.port)
 
     uvloop.run(main())
+
+
+def test_a_webhook_may_be_signed_by_a_shared_key(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    form = {"AccountSid": "AC" + "0" * 32, "CallSid": "CA" + "1" * 32, "To": NUMBER, "From": "+15552000007"}
+
+    async def answer(server: ServerProcess, key: str, secret: str) -> httpx.Response:
+        text = f"{PUBLIC_URL}/twilio/voice" + "".join(f"{name}{value}" for name, value in sorted(form.items()))
+        digest = hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()
+        headers = {
+            "X-Twilio-Signature": base64.b64encode(digest).decode(),
+            "X-Twilio-Webhooks-Signature-Settings": f"key={key},algorithm=HMAC_SHA256",
+        }
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            return await http.post("/twilio/voice", data=form, headers=headers)
+
+    async def body(server: ServerProcess, exchange: Exchange) -> None:
+        taken = await answer(server, "key_2", "two")
+        assert taken.status_code == 200 and "<Stream" in taken.text
+        assert (await answer(server, "key_1", "two")).status_code == 403
+        assert (await answer(server, "key_3", "two")).status_code == 403
+
+    serve(tmp_path, body, {**stores(database_url, redis_url), "TWILIO_SHARED_KEYS": "key_1=one, key_2=two"})
