@@ -7,7 +7,8 @@
 Numbers are u32, little-endian; a kind is one byte. Deflate, because it comes with Python and gives what it has at every
 flush (zstd would be a dependency more for CPU that is not spent here). The tape of media messages and speech scores,
 which `audio_native.tape` writes and reads, is small by itself, and coded speech hardly deflates: to try cost more CPU
-than all else of a capture. A file that a crash has cut is read up to the last whole block. Bodies are JSON.
+than all else of a capture. Bodies are JSON. A crash cuts a part within its last block, and the part is read up to
+there; whatever else does not match its CRC-32 is damage, and nothing of the file is to be believed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class CaptureError(ValueError):
     """The file is not a capture, or of a version that this server cannot read."""
 
 
-NOTHING = "nothing of it can be read: damaged, or cut before the first second of the call was written"
+NOTHING = "nothing of it can be read: cut before the first seconds of the call were written"
 """For who needs a call that begins."""
 
 
@@ -175,7 +176,10 @@ def read(path: Path) -> Iterator[Record]:
     at = 0
     while at >= 0:
         head: Head | None = None
+        record: Record | None = None
         for kind, body in reader.records(at + len(MAGIC)):
+            if isinstance(record, End):
+                raise CaptureError("damaged: a part goes on after its end")
             try:
                 record = _record(kind, body, head)
             except (ValueError, KeyError, TypeError) as error:
@@ -185,21 +189,38 @@ def read(path: Path) -> Iterator[Record]:
             elif head is None and not isinstance(record, End):
                 raise CaptureError("a part does not begin with what the call was made from")
             yield record
+        _check_rest(reader.rest, has_audio=head is not None and head.has_audio, is_ended=isinstance(record, End))
         at = reader.next_at
 
 
-class _Reader:
-    """Inflates the parts of a file one after the other. `next_at`: where the one after the last begins, -1 for none."""
+def _check_rest(tape: bytes, *, has_audio: bool, is_ended: bool) -> None:
+    """A crash may come between tape and the records that speak of it; in a part that was ended nothing is left."""
+    if tape and is_ended:
+        raise CaptureError("damaged: tape that no record speaks of")
+    try:
+        read_tape(tape, has_audio=has_audio)
+    except ValueError as error:
+        raise CaptureError(f"damaged: {error}") from error
 
-    __slots__ = ("_left", "_raw", "next_at")
+
+class _Reader:
+    """Inflates the parts of a file one after the other.
+
+    Attributes:
+        next_at: where the part after the last begins, -1 for none.
+        rest: tape of the last part that no record speaks of.
+    """
+
+    __slots__ = ("_left", "_raw", "next_at", "rest")
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
         self._left = max(_PIECE_BYTES, len(raw)) * MAX_EXPANSION
         self.next_at = -1
+        self.rest = b""
 
     def records(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """(kind, body) of each record of the part whose blocks begin at `start`, up to one that is cut or damaged."""
+        """(kind, body) of each record of the part whose blocks begin at `start`, up to one that is cut."""
         inflate = zlib.decompressobj(wbits=-12)
         data = tape = b""
         for is_tape, content in self._blocks(start):
@@ -234,20 +255,38 @@ class _Reader:
                     yield kind, body
                     at = end
                 data = data[at:]
+        self.rest = tape
 
     def _blocks(self, at: int) -> Iterator[tuple[bool, bytes]]:
-        """(is tape, content) of each block, up to one that is cut or damaged."""
+        """(is tape, content) of each block, up to one that is cut. Raises CaptureError for one that is damaged."""
         raw = self._raw
         while at + _BLOCK.size <= len(raw) and not raw.startswith(MAGIC, at):
             length, crc = _BLOCK.unpack_from(raw, at)
             length, is_tape = length & ~_TAPE_BIT, bool(length & _TAPE_BIT)
             content = raw[at + _BLOCK.size : at + _BLOCK.size + length]
             if len(content) < length or zlib.crc32(content) != crc:
+                self._check_cut(at, length, crc)
                 break
             yield is_tape, content
             at += _BLOCK.size + length
         # Here, or behind what a crash has left.
         self.next_at = raw.find(MAGIC, at)
+
+    def _check_cut(self, at: int, length: int, crc: int) -> None:
+        """Raises CaptureError unless the block at `at` was cut: less of it is there than it says, and nothing else."""
+        end = self._raw.find(MAGIC, at)
+        rest = self._raw[at : len(self._raw) if end < 0 else end]
+        if len(rest) < _BLOCK.size or MAGIC.startswith(rest):
+            return  # within the two numbers, or where a further part was to begin
+        rest = rest[_BLOCK.size :]
+        if not len(rest) < length <= MAX_RECORD_BYTES:
+            raise CaptureError(f"damaged: the block at byte {at} is not what was written")
+        # A longer length than was written looks like a cut, but then the whole block is there.
+        begun = 0
+        for one in range(len(rest)):
+            begun = zlib.crc32(rest[one : one + 1], begun)
+            if begun == crc:
+                raise CaptureError(f"damaged: the length of the block at byte {at} is not what was written")
 
 
 def _record(kind: int, body: bytes, head: Head | None) -> Record:

@@ -122,6 +122,15 @@ def inflated(path: Path) -> bytes:
     return with_tape(data, tape)
 
 
+def begun(path: Path) -> bytes:
+    """All records of the file but the one that ends its last part."""
+    data = inflated(path)
+    at, last = 0, 0
+    while at < len(data):
+        last, at = at, at + FRAME_BYTES + int.from_bytes(data[at + 1 : at + FRAME_BYTES], "little")
+    return data[:last]
+
+
 def with_tape(records: bytes, tape: bytes) -> bytes:
     """The tape among the records, as the first version of the format had it."""
     out, at = b"", 0

@@ -33,7 +33,7 @@ from server.call.capture_file import (
 )
 from server.call.scrub import scrubbed
 from server.dialogue import event as ev
-from tests.call.captured import Captured, inflated, opened, packed, record, talk, with_store
+from tests.call.captured import Captured, begun, inflated, opened, packed, record, talk, with_store
 from tests.dialogue.driver import Driver
 
 NOISE = random.Random(3)
@@ -181,7 +181,7 @@ def test_a_stream_after_a_crash_is_read_too(tmp_path: Path) -> None:
     """And a caller whose audio looks like the beginning of a part cannot hide it."""
     path = record(tmp_path)
     raw = path.read_bytes()
-    for between in (b"", MAGIC + b"\x00garbage", MAGIC, MAGIC[:5], raw[len(MAGIC) : 100]):
+    for between in (b"", MAGIC + b"\x00\x02\0\0garbage", MAGIC, MAGIC[:5], raw[len(MAGIC) : 100]):
         path.write_bytes(raw + between + raw)
         found = list(read(path))
         assert [type(one) for one in found].count(Head) == 2 and isinstance(found[-1], End)
@@ -259,7 +259,7 @@ def test_a_damaged_record_is_refused(tmp_path: Path, records: bytes) -> None:
     ],
 )
 def test_tape_that_does_not_fit_its_records_is_refused(tmp_path: Path, tape: bytes, said: int, refusal: str) -> None:
-    records = inflated(record(tmp_path)) + of_tape(said)
+    records = begun(record(tmp_path)) + of_tape(said)
     path = tmp_path / "call.capture"
     made = packed(records)
     path.write_bytes(MAGIC + tape_block(tape) + made[len(MAGIC) :])
@@ -287,7 +287,7 @@ def test_silence_is_short_and_speech_is_as_it_came(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
-    head = inflated(record(tmp_path))
+    head = begun(record(tmp_path))
     path = tmp_path / "bomb.capture"
     path.write_bytes(packed(head + 400 * frame(ord("N"), b'[1,"x",{"text":"%b"}]' % (b" " * 1_000_000))))
     with pytest.raises(CaptureError, match="expands"):

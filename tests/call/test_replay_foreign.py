@@ -83,7 +83,8 @@ def test_settings_that_cannot_be_read(
         (b"", "not a capture of a call"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "not a capture of a call"),
         (MAGIC, "nothing of it can be read"),
-        (MAGIC + b"\x10\0\0\0\0\0\0\0" + b"\xff" * 16, "nothing of it can be read"),
+        (MAGIC + b"\x11\0\0\0\0\0\0\0" + b"\xff" * 16, "nothing of it can be read"),
+        (MAGIC + b"\x10\0\0\0\0\0\0\0" + b"\xff" * 16, "damaged: the block at byte 14"),
         (packed(b"\xff" * 64), "longer than records are"),
         (packed(frame(STEP, b'[1,"CallBegan",{},[]]')), "does not begin with"),
         (packed(frame(HEAD, b"not JSON")), "a damaged record"),
@@ -162,6 +163,26 @@ def test_whatever_stands_in_a_file_it_is_replayed_or_refused(
         assert errors.count("\n") == (1 if status == 2 else 0), f"seed {seed}: {errors}"
         seen[status] += 1
     assert seen[2] > MUTATIONS // 4 and seen[0] and seen[1]
+
+
+def test_one_flipped_bit_is_damage_wherever_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flipped.capture"
+    cough = WITH_AUDIO.with_name("cough.capture").read_bytes()
+    last, at = 0, len(MAGIC)
+    while at < len(cough):  # to the last block; of a cut one nothing is read
+        last, at = at, at + 8 + (int.from_bytes(cough[at : at + 4], "little") & 0x7FFF_FFFF)
+    for raw, readable in ((cough, len(cough)), (cough + cough[: last + 20], len(cough) + last)):
+        dice, first_block = random.Random(1), len(MAGIC) * 8
+        for bit in (*range(first_block + 64), *(dice.randrange(readable * 8) for _ in range(100))):
+            flipped = bytearray(raw)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            said = refusal([str(path)], capsys)
+            assert any(why in said for why in ("not a capture", "damaged", "not deflated", "tape")), f"{bit}: {said}"
+        # Without it there is nothing to refuse.
+        path.write_bytes(raw)
+        assert main(["replay", str(path)]) == 0
+        assert ("ends before the call" in capsys.readouterr().out) is (raw != cough)
 
 
 @pytest.mark.e2e
