@@ -20,7 +20,16 @@ from audio_native.silero_weights import packaged_file, read_weights
 from server.agent.settings import AgentSettings
 from server.call.capture_file import NOTHING, CaptureError, End, Head, Record, Step, Tape, Text, read
 from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
-from server.call.replay import Difference, Replayed, decisions, event_of, settings_of
+from server.call.replay import (
+    BEHEADED,
+    Difference,
+    Missing,
+    Replayed,
+    continuous,
+    decisions,
+    event_of,
+    settings_of,
+)
 from server.dialogue import event as ev
 from server.dialogue.conversation import Conversation
 from server.turn.machine import UnexpectedEvent
@@ -46,7 +55,7 @@ def decided(path: Path, against: AgentSettings | None = None) -> list[Decided]:
 
 def _again(path: Path, net: SileroNet | None, against: AgentSettings | None) -> _Again:
     again = _Again(net, against)
-    for record, following in _with_next(read(path)):
+    for record, following in _with_next(continuous(read(path))):
         try:
             again.record(record, following)
         except UnexpectedEvent as error:
@@ -54,7 +63,7 @@ def _again(path: Path, net: SileroNet | None, against: AgentSettings | None) -> 
             again.result.differs(Difference(number, now_ns, f"ends here: {error}", (), ()))
             break
     if not again.has_begun:
-        raise CaptureError(NOTHING)
+        raise CaptureError(BEHEADED if again.result.has_gap else NOTHING)
     return again
 
 
@@ -83,8 +92,10 @@ class _Again:
     def has_begun(self) -> bool:
         return self._conversation is not None
 
-    def record(self, record: Record, following: Record | None) -> None:
+    def record(self, record: Record | Missing, following: Record | Missing | None) -> None:
         match record:
+            case Missing():
+                self.result.has_gap = self.result.is_cut = True
             case Head():
                 self._begin(record)
             case Tape(entries):
@@ -117,7 +128,7 @@ class _Again:
 
     # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _step(self, step: Step, following: Record | None) -> None:
+    def _step(self, step: Step, following: Record | Missing | None) -> None:
         event = event_of(step)
         if isinstance(event, HEARD):
             heard = self._hear().heard
@@ -157,7 +168,7 @@ class _Again:
                 self._differ(due_ns, f"timer {name}", [], decided)
         self.now_ns = now_ns
 
-    def _decide(self, event: ev.Event, now_ns: int, following: Record | None) -> list[Any]:
+    def _decide(self, event: ev.Event, now_ns: int, following: Record | Missing | None) -> list[Any]:
         assert self._conversation is not None
         if isinstance(event, ev.TimerFired):
             self._timers.pop(event.name, None)
@@ -183,9 +194,9 @@ def _without_instants(actions: list[Any]) -> list[Any]:
     return [[name, {key: one for key, one in values.items() if key not in _INSTANTS}] for name, values in actions]
 
 
-def _with_next(records: Iterable[Record]) -> Iterator[tuple[Record, Record | None]]:
+def _with_next(records: Iterable[Record | Missing]) -> Iterator[tuple[Record | Missing, Record | Missing | None]]:
     """Each record and the one after it."""
-    before: Record | None = None
+    before: Record | Missing | None = None
     for one in records:
         if before is not None:
             yield before, one

@@ -11,7 +11,7 @@ recorded call, which the other agent would not have had in all of its parts: the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from server.agent.settings import AgentSettings, SettingsError
-from server.call.capture_file import NOTHING, CaptureError, End, Head, Step, Tape, Text, read
+from server.call.capture_file import NOTHING, CaptureError, End, Head, Record, Step, Tape, Text, read
 from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
 from server.call.shape import check_fields
 from server.dialogue import event as ev
@@ -27,6 +27,7 @@ from server.dialogue.conversation import Conversation
 from server.turn.machine import UnexpectedEvent
 
 MAX_DIFFERENCES = 50
+BEHEADED = "it begins in the middle of the call: what came before is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,17 @@ class Difference:
     decided: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """In a capture's records: some are missing here, and the stream that went on after them is left out."""
+
+
 @dataclass(slots=True)
 class Replayed:
     """`recorded_hash` and `decided_hash` are equal when all is. Both are empty for a recomputation.
 
     `heard`: speech events that were heard again. `scores`: of a recomputation. `is_cut`: the capture ends before the
-    call did: it was truncated, or the server died.
+    call did: it was truncated, or the server died. `has_gap`: after that it went on, which is not decided again.
     """
 
     steps: int = 0
@@ -56,6 +62,7 @@ class Replayed:
     dropped: int = 0
     scores: Scores | None = None
     is_cut: bool = True
+    has_gap: bool = False
 
     @property
     def is_same(self) -> bool:
@@ -77,6 +84,7 @@ class Replayed:
             "decided_hash": self.decided_hash,
             "same": self.is_same,
             "cut": self.is_cut,
+            "gap": self.has_gap,
             "scores": None if self.scores is None else asdict(self.scores),
             "differences": [
                 {
@@ -103,8 +111,10 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
     then, now = hashlib.sha256(), hashlib.sha256()
     stream: HeardAgain | None = None
     conversation: Conversation | None = None
-    for record in read(path):
+    for record in continuous(read(path)):
         match record:
+            case Missing():
+                result.has_gap = result.is_cut = True
             case Head():
                 result.is_cut = True
                 settings = against or settings_of(record)
@@ -133,7 +143,7 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
             case End():
                 result.is_cut = record.is_truncated
     if conversation is None:
-        raise CaptureError(NOTHING)
+        raise CaptureError(BEHEADED if result.has_gap else NOTHING)
     result.recorded_hash, result.decided_hash = then.hexdigest(), now.hexdigest()
     return result
 
@@ -141,12 +151,29 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
 def steps(path: Path) -> Iterator[tuple[int, ev.Event, list[Any], list[Any]]]:
     """Yields (now_ns, event, actions as recorded, actions as decided now), JSON-plain. Raises as `replay_capture`."""
     conversation: Conversation | None = None
-    for record in read(path):
+    for record in continuous(read(path)):
         if isinstance(record, Head) and (conversation is None or not record.resumed):
             conversation = Conversation(settings_of(record), record.rate_hz)
         elif isinstance(record, Step) and conversation is not None:
             event = event_of(record)
             yield record.now_ns, event, record.actions, decisions(conversation, event, record.now_ns)
+
+
+def continuous(records: Iterable[Record]) -> Iterator[Record | Missing]:
+    """The records of a call as far as nothing is missing between them.
+
+    A stream that goes on with the call (`resumed`) does so from the end of the part before. Where that is missing, the
+    conversation is in a state that nobody knows: `Missing` stands for the stream.
+    """
+    is_whole = is_left_out = False
+    for record in records:
+        if isinstance(record, Head):
+            is_left_out = record.resumed and not is_whole
+            if is_left_out:
+                yield Missing()
+        if not is_left_out:
+            yield record
+        is_whole = not is_left_out and isinstance(record, End) and not record.is_truncated
 
 
 def _surplus(stream: HeardAgain, result: Replayed) -> bytes:
@@ -214,7 +241,9 @@ def lines(result: Replayed) -> Iterator[str]:
     """For people: the verdict, then the differences."""
     heard = f", {result.heard} speech events heard again" if result.heard else ""
     yield f"{result.steps} steps{heard}" + (f", decisions {result.decided_hash[:16]}" if result.decided_hash else "")
-    if result.is_cut:
+    if result.has_gap:
+        yield "what came between is missing: the stream that went on after it is not decided again"
+    elif result.is_cut:
         yield "the capture ends before the call"
     if result.scores is not None:
         yield (

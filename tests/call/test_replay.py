@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.__main__ import main
-from server.call.capture_file import Head, Step, frame, read
+from server.call.capture_file import END, HEAD, Head, Step, frame, read
 from server.call.replay import MAX_DIFFERENCES, replay_capture, steps
 from server.dialogue import event as ev
 from tests.call.captured import inflated, packed, record
@@ -96,3 +96,51 @@ def test_a_cut_capture_says_so(captured: Path, capsys: pytest.CaptureFixture[str
     assert main(["replay", str(captured)]) == 0
     assert "ends before the call" in capsys.readouterr().out
     assert isinstance(next(read(captured)), Head)
+
+
+def after_each_other(path: Path, *, middle: bytes, names: tuple[str, ...]) -> Path:
+    """The recorded talk in two parts, the second of a stream that went on; `middle` ends the first."""
+    records, at = [], 0
+    data = inflated(path)
+    while at < len(data):
+        end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
+        records.append(data[at:end])
+        at = end
+    head, *rest = records
+    half = len(rest) // 2
+    resumed = head[5:].replace(b'"resumed":false', b'"resumed":true')
+    parts = {
+        "first": packed(head + b"".join(rest[:half]) + middle),
+        "lost": b"",
+        "second": packed(frame(HEAD, resumed) + b"".join(rest[half + ("lost" in names) * 4 :])),
+    }
+    path.write_bytes(b"".join(parts[name] for name in names))
+    return path
+
+
+@pytest.mark.parametrize("middle", [b"", frame(END, b'[0,"",true,{}]')])
+def test_a_stream_that_went_on_after_a_loss_accuses_nobody(
+    middle: bytes, captured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = replay_capture(captured).steps
+    after_each_other(captured, middle=middle, names=("first", "lost", "second"))
+    result = replay_capture(captured)
+    assert result.is_same and result.is_cut and result.has_gap and 0 < result.steps < whole
+    assert main(["replay", str(captured)]) == 0
+    said = capsys.readouterr().out
+    assert "what came between is missing" in said and "differ" not in said
+    assert main(["replay", str(captured), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gap"] is True
+
+
+def test_a_stream_that_went_on_where_the_one_before_ended_is_decided(captured: Path) -> None:
+    whole = replay_capture(captured)
+    ended = frame(END, b'[0,"media_lost",false,{}]')
+    result = replay_capture(after_each_other(captured, middle=ended, names=("first", "second")))
+    assert (result.steps, result.decided_hash) == (whole.steps, whole.decided_hash)
+    assert result.is_same and not result.is_cut and not result.has_gap
+
+
+def test_a_capture_without_its_first_stream_is_refused(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(after_each_other(captured, middle=b"", names=("second",)))]) == 2
+    assert "begins in the middle of the call" in capsys.readouterr().err

@@ -213,3 +213,18 @@ def test_the_process_says_so_on_standard_error(tmp_path: Path) -> None:
 )
 def test_the_forms_of_values(hint: Any, good: Any, bad: Any) -> None:
     assert fits(hint, good) and not fits(hint, bad)
+
+
+def test_recomputing_leaves_out_a_stream_that_went_on_after_a_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = records_of(WITH_AUDIO)
+    head, half = records[0], len(records) // 2
+    resumed = (HEAD, orjson.dumps(orjson.loads(head[1]) | {"resumed": True}))
+    path = write(tmp_path / "cut.capture", records[:half])
+    assert main(["replay", str(path), "--recompute", "--json"]) == 0
+    until_then = orjson.loads(capsys.readouterr().out)
+    after = write(tmp_path / "after.capture", [resumed, *records[half + 4 :]]).read_bytes()
+    path.write_bytes(path.read_bytes() + after)
+    assert main(["replay", str(path), "--recompute", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out) == until_then | {"gap": True}
