@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -43,6 +44,7 @@ from server.edge.limits import LOOPBACK, EdgeLimits
 from server.edge.reception import Reception
 from server.edge.telnyx_desk import MEMORY_S, TelnyxDesk
 from server.edge.telnyx_routes import telnyx_routes
+from server.edge.tls import ReloadingTls
 from server.edge.twilio_routes import TwilioRouteSettings, hand_over_twiml, twilio_routes
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
@@ -73,14 +75,16 @@ def serve(config: Config) -> int:
     embedded: EmbeddedServers | None = None
     sock: socket.socket | None = None
     try:
-        sock = listener.bind(config.host, config.server.port)
+        server = config.server
+        tls = ReloadingTls(Path(server.tls_cert_file), Path(server.tls_key_file)) if server.tls_cert_file else None
+        sock = listener.bind(config.host, server.port)
         if store.is_embedded:
             embedded = EmbeddedServers.start(
                 store.data_dir, postgres=not store.database_url, valkey=not store.redis_url
             )
         database_url = store.database_url or (embedded.database_url if embedded else "")
         redis_url = store.redis_url or (embedded.redis_url if embedded else "")
-        uvloop.run(_Process(config, database_url, redis_url, sock).run())
+        uvloop.run(_Process(config, database_url, redis_url, sock, tls).run())
         return 0
     finally:
         if sock is not None:
@@ -91,11 +95,14 @@ def serve(config: Config) -> int:
 
 
 class _Process:
-    def __init__(self, config: Config, database_url: str, redis_url: str, sock: socket.socket) -> None:
+    def __init__(
+        self, config: Config, database_url: str, redis_url: str, sock: socket.socket, tls: ReloadingTls | None
+    ) -> None:
         self._config = config
         self._database_url = database_url
         self._redis_url = redis_url
         self._sock = sock
+        self._tls = tls
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._catalogue = Catalogue(config.providers, self._metrics.providers)
@@ -140,7 +147,9 @@ class _Process:
             upkeep = Upkeep(self._catalogue, self._clips, lambda: agents.agents)
             readiness = Readiness(self._catalogue, self._clips, lambda: agents.agents)
             checks = self._checks(postgres, redis, spool, agents, upkeep, readiness)
-            routes = health_routes(checks, lambda: plane.is_draining, self._metrics, readiness.degraded)
+            routes = health_routes(
+                checks, lambda: plane.is_draining, self._metrics, readiness.degraded, config.server.metrics_key
+            )
             if telnyx is not None:
                 on_fallback = self._metrics.webhook_answer_fallback.inc
                 made = SharedAnswers(redis, key, clock, on_fallback=on_fallback, ttl_s=MEMORY_S)
@@ -184,7 +193,8 @@ class _Process:
     @property
     def _public_url(self) -> str:
         config = self._config
-        return config.server.public_url or f"http://{config.host}:{config.server.port}"
+        scheme = "http" if self._tls is None else "https"
+        return config.server.public_url or f"{scheme}://{config.host}:{config.server.port}"
 
     async def _serve(
         self,
@@ -228,7 +238,7 @@ class _Process:
                 group.create_task(upkeep.run(), name="upkeep"),
             ]
             await adapter.start()
-            port = await door.serve(sock=self._sock)
+            port = await door.serve(sock=self._sock, tls=self._tls)
             self._catch_signals(calls_over)
             log.info("listening on %s:%d", config.host, port, extra={"event": "listening", "port": port})
             await self._stop.wait()

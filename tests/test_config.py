@@ -28,6 +28,7 @@ PRODUCTION = {
     "TELNYX_API_KEY": "KEY-of-telnyx",
     "TELNYX_PUBLIC_KEY": TELNYX_KEY,
     "API_KEY": "browser-key-0123456789",
+    "METRICS_KEY": "metrics-key-0123456789",
     "AZURE_SPEECH_KEY": "azure-speech-key",
     "AZURE_SPEECH_REGION": "westeurope",
     "OPENAI_API_KEY": "sk-openai-key",
@@ -98,6 +99,9 @@ def test_production_is_read_whole() -> None:
         ({"REDIS_URL": "cache:6379"}, "REDIS_URL"),
         ({"TALKSPURT_SECRET": "short"}, "TALKSPURT_SECRET"),
         ({"API_KEY": "short"}, "API_KEY"),
+        ({"METRICS_KEY": "short"}, "METRICS_KEY"),
+        ({"TLS_CERT_FILE": "cert.pem"}, "TLS_KEY_FILE"),
+        ({"TLS_KEY_FILE": "key.pem"}, "TLS_CERT_FILE"),
         ({"ALLOWED_ORIGINS": "https://a.example/path"}, "ALLOWED_ORIGINS"),
         ({"ALLOWED_ORIGINS": "*"}, "ALLOWED_ORIGINS"),
         ({"ALLOW_EMBEDDED": "maybe"}, "ALLOW_EMBEDDED"),
@@ -227,7 +231,7 @@ def test_no_secret_is_shown() -> None:
     config = Config.from_env(PRODUCTION)
     shown = repr(config)
     expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
-    expected |= {"KEY-of-telnyx", "shared-secret=1", "shared-secret-2"}
+    expected |= {"KEY-of-telnyx", "shared-secret=1", "shared-secret-2", "metrics-key-0123456789"}
     expected |= PROVIDER_KEYS
     assert set(config.secrets) == expected
     for secret in expected:

@@ -48,6 +48,7 @@ API_KEY_MIN_CHARS = 16
 
 VARIABLES: tuple[str, ...] = (
     "HOST", "PORT", "PUBLIC_URL", "MAX_CALLS", "API_KEY", "ALLOWED_ORIGINS", "ALLOW_KEYLESS_CALLS",
+    "TLS_CERT_FILE", "TLS_KEY_FILE", "METRICS_KEY",
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "TRUSTED_PROXIES", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
@@ -66,6 +67,9 @@ class ServerConfig:
     max_calls: int = 200  # per process; lower it to what `bench capacity` measures on the machine
     api_key: str = field(default="", repr=False)  # lets a browser ask for a media stream
     allowed_origins: tuple[str, ...] = ()  # of pages that are not served by us
+    tls_cert_file: str = ""  # PEM; with its key: the port speaks TLS itself, and looks for new files while it serves
+    tls_key_file: str = ""
+    metrics_key: str = field(default="", repr=False)  # what /metrics asks for
     allow_keyless_calls: bool = False  # browser calls without a key, from whoever can reach us
 
     def __post_init__(self) -> None:
@@ -73,8 +77,12 @@ class ServerConfig:
         check_range("MAX_CALLS", self.max_calls, 1, 5000)
         if self.public_url:
             check_url("PUBLIC_URL", self.public_url, ("https", "http"), "https://voice.example.com")
-        if self.api_key and len(self.api_key) < API_KEY_MIN_CHARS:
-            raise ConfigError("API_KEY", f"at least {API_KEY_MIN_CHARS} characters")
+        for name, key in (("API_KEY", self.api_key), ("METRICS_KEY", self.metrics_key)):
+            if key and len(key) < API_KEY_MIN_CHARS:
+                raise ConfigError(name, f"at least {API_KEY_MIN_CHARS} characters")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            missing = "TLS_KEY_FILE" if self.tls_cert_file else "TLS_CERT_FILE"
+            raise ConfigError(missing, "a value, because the other file of the pair is set")
         for origin in self.allowed_origins:
             if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
                 raise ConfigError("ALLOWED_ORIGINS", "origins like https://app.example.com, comma-separated", origin)
@@ -88,6 +96,9 @@ class ServerConfig:
             "max_calls": ("MAX_CALLS", whole),
             "api_key": ("API_KEY", text),
             "allowed_origins": ("ALLOWED_ORIGINS", texts),
+            "tls_cert_file": ("TLS_CERT_FILE", text),
+            "tls_key_file": ("TLS_KEY_FILE", text),
+            "metrics_key": ("METRICS_KEY", text),
             "allow_keyless_calls": ("ALLOW_KEYLESS_CALLS", flag),
         }
         return cls(**read(env, fields))
@@ -270,7 +281,7 @@ class Config:
         store, twilio = self.store, self.twilio
         urls = (urlsplit(url).password or "" for url in (store.database_url, store.redis_url))
         tokens = (twilio.auth_token, twilio.auth_token_next, *twilio.shared_keys.values(), self.telnyx.api_key)
-        known = (self.server.api_key, store.secret, *tokens, *urls)
+        known = (self.server.api_key, self.server.metrics_key, store.secret, *tokens, *urls)
         return (*(one for one in known if one), *self.providers.secrets)
 
     @classmethod

@@ -33,14 +33,14 @@ def health_routes(
     is_draining: Callable[[], bool],
     metrics: Metrics,
     degraded: Degraded = dict,
-    metrics_key: str | None = None,
+    metrics_key: str = "",
 ) -> list[Route]:
     """Routes for `build_app`.
 
     Args:
         checks: name -> check; all run at once for each /readyz.
         degraded: asked for each /readyz; must not wait. What it lists makes the status "degraded", which is still 200.
-        metrics_key: when set, /metrics wants `Authorization: Bearer <key>`.
+        metrics_key: unless empty, /metrics wants `Authorization: Bearer <key>`.
     """
 
     async def livez(request: Request) -> Response:
@@ -61,7 +61,7 @@ def health_routes(
         return JSONResponse(body, status_code=200 if is_ready else 503)
 
     async def exposition(request: Request) -> Response:
-        if metrics_key is not None:
+        if metrics_key:
             expected = f"Bearer {metrics_key}".encode()
             if not hmac.compare_digest(request.headers.get("authorization", "").encode("latin-1"), expected):
                 return problem(401, headers={"www-authenticate": "Bearer"})

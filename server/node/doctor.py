@@ -15,8 +15,10 @@ import importlib.util
 import os
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
@@ -27,6 +29,7 @@ from server.agent.settings import AgentSettings
 from server.clock import SystemClock
 from server.config import Config, shared_file
 from server.edge import listener
+from server.edge.tls import ReloadingTls
 from server.errors import ConfigError
 from server.logs import redact
 from server.metrics import Metrics
@@ -73,6 +76,8 @@ def run(environ: Mapping[str, str]) -> int:
     check("agents", lambda: _agents(config))
     check("open files", lambda: _open_files(config))
     check("address", lambda: _address(config))
+    if config.server.tls_cert_file:
+        check("certificate", lambda: _certificate(config))
     _stores(config, check)
     return 0 if all(results) else 1
 
@@ -175,14 +180,28 @@ def _address(config: Config) -> str:
         listener.bind(host, port).close()
         return f"{host}:{port} is free"
     except ConfigError:
-        if not _is_served_by_us(host, port):
+        if not _is_served_by_us(host, port, bool(config.server.tls_cert_file)):
             raise
     return f"{host}:{port} is answered by a running server"
 
 
-def _is_served_by_us(host: str, port: int) -> bool:
+def _certificate(config: Config) -> str:
+    tls = ReloadingTls(Path(config.server.tls_cert_file), Path(config.server.tls_key_file))
+    days = (tls.expires_at_s - time.time()) / 86_400
+    if days <= 0:
+        raise Problem(f"{config.server.tls_cert_file} has expired; renew it, it is read again by itself")
+    return f"{config.server.tls_cert_file}, {days:.0f} days left"
+
+
+def _is_served_by_us(host: str, port: int, has_tls: bool) -> bool:
+    # Only asked whether it answers: nothing secret is said, so anybody's certificate will do.
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection((host, port), timeout=PATIENT_S) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((host, port), timeout=PATIENT_S))
+            if has_tls:
+                connection = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
             connection.settimeout(PATIENT_S)
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n")
             return connection.recv(64).startswith(b"HTTP/1.1 200")

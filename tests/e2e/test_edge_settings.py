@@ -1,4 +1,5 @@
-"""Variables of the port itself, seen from outside, on the server as a user runs it: who is counted, who may sign."""
+"""Variables of the port itself, seen from outside, on the server as a user runs it: who is counted, who may sign,
+what is read in the clear."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import socket
+import ssl
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ import uvloop
 from bench.load.server_process import PUBLIC_URL, ServerProcess
 from bench.sim.twilio import Exchange
 from tests.e2e.test_calls import NUMBER, serve, stores
+from tests.support.certificate import write_certificate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -84,3 +87,42 @@ def test_a_webhook_may_be_signed_by_a_shared_key(tmp_path: Path, database_url: s
         assert (await answer(server, "key_3", "two")).status_code == 403
 
     serve(tmp_path, body, {**stores(database_url, redis_url), "TWILIO_SHARED_KEYS": "key_1=one, key_2=two"})
+
+
+class TlsServer(ServerProcess):
+    """One that only speaks TLS; `http` trusts its certificate."""
+
+    http: httpx.AsyncClient
+
+    async def _wait_ready(self) -> None:
+        async with asyncio.timeout(self.ready_s):
+            while self.is_running:
+                try:
+                    if (await self.http.get("/readyz")).status_code == 200:
+                        return
+                except httpx.ConnectError:
+                    pass
+                await asyncio.sleep(0.1)
+        raise AssertionError(self.log_tail())
+
+
+def test_the_port_speaks_tls_and_metrics_ask_for_their_key(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    write_certificate(cert, key, serial=0x11)
+    env = {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key), "METRICS_KEY": "metrics-key-0123456789"}
+    env |= {"AGENTS_DIR": str(ROOT / "agents"), **stores(database_url, redis_url)}
+
+    async def main() -> None:
+        server = TlsServer(env, data_dir=tmp_path / "data")
+        url = f"https://localhost:{server.port}"
+        verify = ssl.create_default_context(cafile=str(cert))
+        async with httpx.AsyncClient(base_url=url, verify=verify) as server.http, server:
+            asked = await server.http.post("/api/v1/browser-calls", json={"agent": "clinic_en"})
+            assert asked.status_code == 201
+            assert asked.json()["url"].startswith(f"wss://127.0.0.1:{server.port}/media/browser/")
+            assert (await server.http.get("/metrics")).status_code == 401
+            shown = await server.http.get("/metrics", headers={"Authorization": f"Bearer {env['METRICS_KEY']}"})
+            assert shown.status_code == 200 and "\ntls_cert_expiry_seconds " in shown.text
+        assert server.returncode == 0
+
+    uvloop.run(main())

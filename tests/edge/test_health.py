@@ -27,7 +27,7 @@ async def probe(
     draining: list[bool],
     metrics: Metrics,
     degraded: Degraded = dict,
-    key: str | None = None,
+    key: str = "",
 ) -> AsyncIterator[httpx.AsyncClient]:
     routes = health_routes(checks, lambda: draining[0], metrics, degraded, key)
     http = HttpAdapter(build_app(routes), EdgeLimits(), metrics)

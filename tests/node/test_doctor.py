@@ -19,6 +19,7 @@ from server.__main__ import main
 from server.config import VARIABLES, Config
 from server.node import doctor
 from server.node.embedded import EmbeddedServers, holder
+from tests.support.certificate import write_certificate
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ["extensions", "speech", "configuration", "data folder", "agents", "open files", "address", "postgres", "redis"]
@@ -160,6 +161,19 @@ def test_migrate_and_doctor_start_embedded_servers_of_their_own(
     assert holder(Path(env["DATA_DIR"])) is None
 
 
+def test_the_certificate_is_looked_at(env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cert, key, other = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "other.pem"
+    write_certificate(cert, key, serial=1)
+    write_certificate(other, tmp_path / "other.key", serial=2)
+    status, found = examine(env | {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key)}, capsys)
+    assert (status, found["certificate"]) == (0, ("ok", f"{cert}, 30 days left"))
+    _, found = examine(env | {"TLS_CERT_FILE": str(other), "TLS_KEY_FILE": str(key)}, capsys)
+    assert found["certificate"][0] == "WRONG" and "fits TLS_KEY_FILE" in found["certificate"][1]
+    write_certificate(cert, key, serial=3, days=0)
+    _, found = examine(env | {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key)}, capsys)
+    assert found["certificate"][0] == "WRONG" and "has expired" in found["certificate"][1]
+
+
 def test_migrate_on_a_database_of_its_own(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def drop() -> None:
         connection = await asyncpg.connect(env["DATABASE_URL"])
@@ -187,6 +201,12 @@ OPEN = {"ALLOW_EMBEDDED": "1", "PORT": "0"}
         (["serve"], {**OPEN, "HOST": "nonsense.invalid"}, 2, "talkspurt: HOST: expected an address of this machine ("),
         (["serve"], {**OPEN, "HOST": "192.0.2.1"}, 2, "talkspurt: HOST: expected an address of this machine ("),
         (["serve"], {"PORT": "{taken}"}, 2, "talkspurt: PORT: expected a port that can be listened on at 127.0.0.1 ("),
+        (
+            ["serve"],
+            {"TLS_CERT_FILE": "a", "TLS_KEY_FILE": "b"},
+            2,
+            "talkspurt: TLS_CERT_FILE: expected a PEM certificate",
+        ),
         (["migrate"], {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, 1, "talkspurt: no connection"),
     ],
 )
