@@ -1,4 +1,4 @@
-"""The plane of calls behind the real front door, in the test's loop: real tokens and spool, scripted services."""
+"""The plane of calls behind the real front door, in the test's loop: real tokens, spool and voice, scripted words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,7 @@ SCRIPTED = {"provider": "scripted"}
 AGENT = {
     "stt": SCRIPTED,
     "llm": SCRIPTED,
-    "tts": SCRIPTED,
-    "opening": {"text": "code 0 0 0"},
+    "opening": {"text": "Good day."},
     "limits": {"idle_timeout_ms": 60_000},
 }
 VERSION = AgentVersion("v1", "a1", "test", 1, AgentSettings.parse(AGENT))
@@ -57,6 +56,7 @@ class PlaneServer:
     tokens: StreamTokens
     metrics: Metrics
     port: int
+    sockets: list[ClientConnection] = field(default_factory=list)
 
     async def promised(self, call: str = "browser-1", carrier: Any = "browser") -> Reserved:
         reserved = await self.plane.reserve(carrier, call, "", "", VERSION)
@@ -66,9 +66,10 @@ class PlaneServer:
     async def connected(self, path: str) -> ClientConnection | int:
         """The open socket, or the status by which it was refused."""
         try:
-            return await connect(f"ws://127.0.0.1:{self.port}/media/{path}", proxy=None)
+            self.sockets.append(await connect(f"ws://127.0.0.1:{self.port}/media/{path}", proxy=None))
         except InvalidStatus as refused:
             return refused.response.status_code
+        return self.sockets[-1]
 
     async def talking(self, reserved: Reserved) -> ClientConnection:
         """A page's call that has heard the first of its agent."""
@@ -161,12 +162,17 @@ async def plane_server(
         async with asyncio.TaskGroup() as group:
             group.create_task(plane.run(stop))
             port = await door.serve("127.0.0.1", 0)
+            server = PlaneServer(plane, spool, tokens, metrics, port)
             try:
-                yield PlaneServer(plane, spool, tokens, metrics, port)
+                yield server
             finally:
                 stop.set()
+                await asyncio.gather(*(one.close() for one in server.sockets))
     finally:
         await door.close()
         await http.stop(timeout_s=1.0)
+        await until(lambda: not metrics.registry.get_sample_value("media_connections"))
+        for _ in range(3):  # a transport that was closed goes with the loop's next turns
+            await asyncio.sleep(0)
         captures.close()
         spool.close()
