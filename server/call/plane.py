@@ -211,7 +211,7 @@ class CallPlane:
         if carrier not in self._carriers or self._group is None:
             return None
         stream = _stream_of(carrier, stream_id)
-        if not await self._tokens.known(stream):
+        if not await self._tokens.known(stream) or stream_id in self._entries:
             return None
         group = self._group
 
@@ -243,7 +243,8 @@ class CallPlane:
             log.exception("stream %s failed", entry.id, extra={"event": "call_failed"})
             session = None
         finally:
-            self._entries.pop(entry.id, None)
+            if self._entries.get(entry.id) is entry:
+                del self._entries[entry.id]
             await place.release()
         if session is None:
             entry.close(CLOSE_INTERNAL)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.support.call_plane import plane_server
+from tests.support.call_plane import closed, plane_server, until
 
 TELNYX_START = {
     "event": "start",
@@ -44,5 +44,39 @@ def test_streams_of_a_carrier_that_is_not_configured_are_refused(tmp_path: Path)
             promised = await server.promised("one", "telnyx")
             assert await server.connected(f"telnyx/{promised.stream_id}/{promised.secret}") == 403
             await (await server.talking(await server.promised())).close()
+
+    asyncio.run(main())
+
+
+def test_a_stream_has_one_socket(tmp_path: Path) -> None:
+    """A second one, while the first has said nothing yet, would push the call out of the books."""
+
+    async def main() -> None:
+        async with plane_server(tmp_path, max_calls=1) as server:
+            reserved = await server.promised()
+            path = f"browser/{reserved.stream_id}"
+            first = await server.connected(path)
+            assert not isinstance(first, int)
+            assert await server.connected(path) == 403
+            assert await asyncio.gather(*(server.connected(path) for _ in range(8))) == [403] * 8
+            await first.send(json.dumps({"event": "start", "secret": reserved.secret, "sampleRate": 16000}))
+            assert isinstance(await first.recv(), bytes)
+            assert await server.connected(path) == 403
+            assert server.plane.active == 1
+            # It says nothing for two seconds: the watch still sees it.
+            await asyncio.wait_for(closed(first), 6)
+            await until(lambda: server.plane.active == 0)
+            assert server.counted("browser", "media_lost") == 1
+
+    asyncio.run(main())
+
+
+def test_of_sockets_that_race_for_a_stream_one_is_let_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with plane_server(tmp_path) as server:
+            path = f"browser/{(await server.promised()).stream_id}"
+            found = await asyncio.gather(*(server.connected(path) for _ in range(16)))
+            assert [one for one in found if isinstance(one, int)] == [403] * 15
+            assert server.plane.active == 1
 
     asyncio.run(main())
