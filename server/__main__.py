@@ -80,6 +80,8 @@ def _replay(path: Path, against: Path | None, *, anew: bool, as_json: bool) -> i
     settings = None
     if against is not None:
         try:
+            if against.exists() and not against.is_file():
+                raise OSError("not a regular file")
             settings = parse_agent(against.stem, against.read_text(encoding="utf-8")).settings
         except (AgentFileError, UnicodeDecodeError, OSError) as error:
             return _unreadable(against, error)

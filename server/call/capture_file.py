@@ -13,6 +13,7 @@ there; whatever else does not match its CRC-32 is damage, and nothing of the fil
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,8 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 # A file of the largest size that a setting allows, and a little; and what it may expand to.
 MAX_FILE_BYTES = 2 * 1024 * 1024 * 1024
 MAX_EXPANSION = 200
+# A little less than orjson writes (254), for what is put around a record's values.
+MAX_DEPTH = 240
 FRAME_BYTES = 5
 _BLOCK = struct.Struct("<II")
 _PIECE_BYTES = 1024 * 1024
@@ -167,7 +170,10 @@ def read(path: Path) -> Iterator[Record]:
     Raises:
         CaptureError: not a capture, of another version, damaged, or larger than captures are. OSError: unreadable.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise CaptureError("not a regular file")
+    if found.st_size > MAX_FILE_BYTES:
         raise CaptureError("larger than any capture")
     raw = path.read_bytes()
     if not raw.startswith(MAGIC):
@@ -293,6 +299,9 @@ def _record(kind: int, body: bytes, head: Head | None) -> Record:
     if kind == TAPE:
         return Tape(read_tape(body, has_audio=head is not None and head.has_audio))
     values = orjson.loads(body)
+    # Most have fewer brackets than that, wherever they stand.
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and not _is_within(values, MAX_DEPTH):
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if kind == HEAD:
         version = values.pop("capture", None) if isinstance(values, dict) else None
         if version not in READABLE:
@@ -306,6 +315,14 @@ def _record(kind: int, body: bytes, head: Head | None) -> Record:
         raise ValueError("an action that is none")
     made: Record = made_of(**named)
     return made
+
+
+def _is_within(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return True
+    return depth > 0 and all(_is_within(one, depth - 1) for one in value)
 
 
 _KINDS: Mapping[int, type[Any]] = {TEXT: Text, STEP: Step, AUDIO: Audio, NOTE: Note, END: End}

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from server.__main__ import main
-from server.call.capture_file import HEAD, MAGIC, STEP, TAPE, frame
+from server.call.capture_file import HEAD, MAGIC, NOTE, STEP, TAPE, frame
 from server.call.shape import fits
 from tests.call.captured import inflated, packed, record
 from tests.node.test_doctor import ROOT
@@ -228,3 +228,34 @@ def test_recomputing_leaves_out_a_stream_that_went_on_after_a_loss(
     path.write_bytes(path.read_bytes() + after)
     assert main(["replay", str(path), "--recompute", "--json"]) == 0
     assert orjson.loads(capsys.readouterr().out) == until_then | {"gap": True}
+
+
+@pytest.mark.parametrize("depth", [235, 300, 900, 1100])
+@pytest.mark.parametrize("kind", [HEAD, STEP, NOTE])
+def test_values_nested_deeper_than_ours_are_refused(
+    depth: int, kind: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = records_of(WITH_AUDIO)
+    nested = b"[" * depth + b"]" * depth
+    at = next((number for number, one in enumerate(records) if one[0] == kind), 1)
+    body = {
+        HEAD: lambda: records[at][1].replace(b'"settings":{', b'"settings":{"zz":' + nested + b",", 1),
+        STEP: lambda: orjson.dumps(orjson.loads(records[at][1])[:3])[:-1] + b',[["Speak",{"x":' + nested + b"}]]]",
+        NOTE: lambda: b'[1,"x",{"a":' + nested + b"}]",
+    }[kind]()
+    path = write(tmp_path / "deep.capture", [*records[:at], (kind, body), *records[at + (kind != NOTE) :]])
+    for more in ([], ["--json"], ["--recompute", "--json"]):
+        if depth > 240:
+            assert "damaged record" in refusal([str(path), *more], capsys)
+            continue
+        # As deep as we may write: other than what is decided, a setting of another version, or nothing to mind.
+        assert main(["replay", str(path), *more]) == {STEP: 1, HEAD: 2, NOTE: 0}[kind]
+        capsys.readouterr()
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    captured = str(record(tmp_path / "capture"))
+    for one in ("/dev/zero", str(tmp_path), str(tmp_path / "pipe")):
+        assert refusal([one], capsys) == f"talkspurt: {one}: not a regular file\n"
+        assert refusal([captured, "--against", one], capsys) == f"talkspurt: {one}: not a regular file\n"
