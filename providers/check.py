@@ -38,5 +38,5 @@ class Check:
 class Checked(Protocol):
     """A provider that knows how to probe its service."""
 
-    async def check(self) -> Check:
-        """Reach the service and look for the model that calls will use. Never raises."""
+    async def check(self, model: str = "") -> Check:
+        """Reach the service and look for `model`, or for its default one. Never raises."""

@@ -2,39 +2,31 @@
 
     ok     azure-stt      reached, 83 ms, en-US found
     ok     azure-tts      reached, 121 ms, en-US-AvaMultilingualNeural found
+    ok     azure-tts      agent reception, tts.voice: reached, 12 ms, en-US-JennyNeural found
     WRONG  groq           status 401: the key is not accepted; check GROQ_API_KEY
 
-Asks for little: a short clause, a few tokens, the list of models. Never shows a key. An address that takes no
-connection is found out first: SDKs take their time to say so, and do not always say why.
+First what the account has by default, then what each agent of AGENTS_DIR names of it (server/live_agents.py), of
+services that were reached. Asks for little: a short clause, a few tokens, the list of models. Never shows a key.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from urllib.parse import urlsplit
+from dataclasses import replace
 
-from providers.azure.voice import default_voice
-from providers.azure.voices import AzureVoices
-from providers.base import PCMU_8K, AudioChunk, SpeechRequest, TranscriberConfig
 from providers.check import Check, Checked
-from providers.errors import ProviderError, ProviderTimeout
 from providers.observer import Unobserved
+from server.agent.importer import AgentFileError
 from server.catalogue import NEEDS, Catalogue, azure_options
 from server.config import Config
-from server.live_hint import Account, NotReachable, Reason, explain
+from server.errors import ConfigError
+from server.live_agents import LookUp, look_ups
+from server.live_hint import Account, explain
+from server.live_probe import Probe, find_voice, hear, patiently, speak
 from server.logs import redact
+from server.store.agents import read_folder
 
-CONNECT_S = 3.0
-PATIENT_S = 10.0
-"""Of a probe, once there is a connection."""
 LANGUAGE = "en-US"
-
-Probe = Callable[[], Awaitable[Check]]
 
 
 def run(config: Config, account: str) -> int:
@@ -48,15 +40,40 @@ async def _run(config: Config, account: str) -> int:
         if not _is_configured(config, account):
             print(f"{'WRONG':<6} {account:<14} not configured; set {NEEDS[account]}", flush=True)
             return 1
-        about, is_well = _account(config, account), True
+        about, is_well, reached = _account(config, account), True, dict[str, str]()
         for name, url, probe in _probes(config, catalogue, account):
-            one = await _patiently(name, url, probe)
-            line = redact(_line(one, name, about))
-            print(f"{'ok' if one.is_well else 'WRONG':<6} {name:<14} {line}", flush=True)
+            one = await patiently(name, url, probe)
+            _print(name, _line(one, name, about), is_well=one.is_well)
             is_well &= one.is_well
-        return 0 if is_well else 1
+            if one.is_reached:
+                reached[name] = url
+        return 0 if await _agents(config, catalogue, account, reached) and is_well else 1
     finally:
         await catalogue.aclose()
+
+
+async def _agents(config: Config, catalogue: Catalogue, account: str, reached: dict[str, str]) -> bool:
+    """A line for each name that an agent has for this account, of the services that were `reached`: name -> address."""
+    try:
+        found = list(look_ups(read_folder(config.store.agents_dir), config.providers, account))
+    except (AgentFileError, ConfigError) as error:
+        _print("agents", str(error), is_well=False)
+        return False
+    about, is_well, known = _account(config, account), True, dict[LookUp, Check]()
+    for one, where in found:
+        if one.service not in reached:
+            continue
+        if one not in known:
+            known[one] = await patiently(one.service, reached[one.service], one.probe(catalogue, config.providers))
+        check = known[one]
+        line = _line(check, one.service, replace(about, models={one.service: where.setting}))
+        _print(one.service, f"agent {where.slug}, {where.setting}: {line}", is_well=check.is_well)
+        is_well &= check.is_well
+    return is_well
+
+
+def _print(name: str, text: str, *, is_well: bool) -> None:
+    print(f"{'ok' if is_well else 'WRONG':<6} {name:<14} {redact(text)}", flush=True)
 
 
 def _is_configured(config: Config, account: str) -> bool:
@@ -95,9 +112,9 @@ def _probes(config: Config, catalogue: Catalogue, account: str) -> list[tuple[st
         options = azure_options(providers.azure_speech)
         heard_at = f"https://{options.region}.stt.speech.microsoft.com" if options.region else options.endpoint
         return [
-            ("azure-stt", heard_at, lambda: _hear(catalogue)),
-            ("azure-tts", options.synthesis_url, lambda: _speak(catalogue)),
-            ("azure-voices", options.synthesis_url, lambda: _voices(config)),
+            ("azure-stt", heard_at, lambda: hear(catalogue.transcriber("azure"), LANGUAGE)),
+            ("azure-tts", options.synthesis_url, lambda: speak(catalogue.synthesizer("azure"), LANGUAGE)),
+            ("azure-voices", options.synthesis_url, lambda: find_voice(options, LANGUAGE)),
         ]
     url = {
         "openai": providers.openai.base_url,
@@ -111,83 +128,6 @@ def _probes(config: Config, catalogue: Catalogue, account: str) -> list[tuple[st
         asked.append((f"{account}-tts", catalogue.synthesizer(f"{account}-tts")))
     # Their adapters know how to probe themselves.
     return [(name, url, one.check) for name, one in asked if isinstance(one, Checked)]
-
-
-async def _patiently(name: str, url: str, probe: Probe) -> Check:
-    try:
-        await _connect(url)
-        async with asyncio.timeout(PATIENT_S):
-            return await probe()
-    except TimeoutError:
-        error: ProviderError = ProviderTimeout("total", round(PATIENT_S * 1000))
-    except ProviderError as failed:
-        error = failed
-    return Check(provider=name, is_reached=False, problem=str(error), failure=error)
-
-
-async def _connect(url: str) -> None:
-    """Whether anybody takes a connection there. Raises NotReachable."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection(host, port)
-        writer.close()
-    except TimeoutError:
-        text = f"no connection to {host}:{port} within {CONNECT_S:.0f} s"
-        raise NotReachable(f"{host}:{port}", "timeout", text) from None
-    except socket.gaierror as error:
-        raise NotReachable(host, "name", f"no address for {host}") from error
-    except OSError as error:
-        # Of several addresses asyncio gives one error with the texts of all.
-        is_refused = f"[Errno {errno.ECONNREFUSED}]" in str(error)
-        reason: Reason = "refused" if is_refused else "network"
-        raise NotReachable(f"{host}:{port}", reason, f"{host}:{port}: {error.strerror or error}") from error
-
-
-async def _hear(catalogue: Catalogue) -> Check:
-    """Opening connects; a refused key shows when audio is sent, so a little silence is."""
-    began_s = time.perf_counter()
-    stream = await catalogue.transcriber("azure").open(TranscriberConfig(audio_format=PCMU_8K, language=LANGUAGE))
-    try:
-        latency_ms = (time.perf_counter() - began_s) * 1000
-        stream.begin_nowait(1, 0)
-        stream.feed_nowait(b"\xff" * 4000)
-        stream.commit_nowait(1)
-        await anext(aiter(stream))
-    finally:
-        await stream.aclose()
-    return Check(provider="azure-stt", is_reached=True, latency_ms=latency_ms, wanted=LANGUAGE, is_found=True)
-
-
-async def _speak(catalogue: Catalogue) -> Check:
-    began_s = time.perf_counter()
-    request = SpeechRequest(text="Hello.", language=LANGUAGE, audio_format=PCMU_8K)
-    async with aclosing(catalogue.synthesizer("azure").stream(request)) as events:  # type: ignore[type-var]
-        async for one in events:
-            if isinstance(one, AudioChunk):
-                latency_ms = (time.perf_counter() - began_s) * 1000
-                voice = default_voice(LANGUAGE)
-                return Check(provider="azure-tts", is_reached=True, latency_ms=latency_ms, wanted=voice, is_found=True)
-    return Check(provider="azure-tts", is_reached=True, problem="no audio")
-
-
-async def _voices(config: Config) -> Check:
-    catalogue = AzureVoices(azure_options(config.providers.azure_speech))
-    began_s = time.perf_counter()
-    try:
-        voices = await catalogue.voices()
-    finally:
-        await catalogue.aclose()
-    latency_ms = (time.perf_counter() - began_s) * 1000
-    wanted = default_voice(LANGUAGE)
-    is_found = any(one.name == wanted for one in voices)
-    problem = "" if is_found else f"voice {wanted} is not among the {len(voices)} of this region"
-    return Check(
-        provider="azure-voices", is_reached=True, latency_ms=latency_ms, wanted=wanted, is_found=is_found,
-        problem=problem,
-    )  # fmt: skip
 
 
 def _line(check: Check, name: str, account: Account) -> str:

@@ -108,7 +108,7 @@ class Upkeep:
                 self._reached.add(id(ear.health))
         for one in self._catalogue.candidates(settings).models:
             if isinstance(one.provider, Checked) and id(one.health) not in self._reached and one.health.claim():
-                await _settle(slug, "think", one.health.begin(), one.health, _reach(one.provider))
+                await _settle(slug, "think", one.health.begin(), one.health, _reach(one.provider, one.model))
                 self._reached.add(id(one.health))
 
     async def ask_again(self) -> None:
@@ -189,8 +189,8 @@ def _tell(slug: str, verb: str, attempt: Attempt, error: ProviderError) -> None:
     log.error(text, slug, verb, error, extra={"event": "provider_failed", "agent": slug})
 
 
-async def _reach(provider: Checked) -> None:
-    check = await provider.check()
+async def _reach(provider: Checked, model: str) -> None:
+    check = await provider.check(model)
     if check.failure is not None:
         raise check.failure
     if check.problem:

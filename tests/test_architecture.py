@@ -47,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.catalogue": {"providers", "server"},
     "server.live_check": {"providers", "server"},
     "server.live_hint": {"providers.errors"},
+    "server.live_probe": {"providers", "server"},
+    "server.live_agents": {"providers", "server"},
     "server.readiness": {"providers", "server"},
     "server.upkeep": {"providers", "server"},
     "server.__main__": {"server"},

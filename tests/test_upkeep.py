@@ -75,10 +75,12 @@ class CheckedModel(ToldModel):
     """A model that can be checked, which costs nothing and says nothing of its answers."""
 
     checks = 0
+    checked = ""
     failure: ProviderError | None = None
 
-    async def check(self) -> Check:
+    async def check(self, model: str = "") -> Check:
         self.checks += 1
+        self.checked = model
         return Check(provider=self.name, is_reached=self.failure is None, failure=self.failure)
 
 
@@ -91,7 +93,8 @@ class Rig:
         self.catalogue = Catalogue(ProviderConfig(), self.metrics.providers)
         self.catalogue._ears.makers["told"] = lambda: self.ear
         self.catalogue._models.makers["told"] = lambda: self.model
-        raw = {"stt": {"provider": "told"}, "llm": {"provider": "told"}, "tts": {"provider": "scripted"}}
+        llm = {"provider": "told", "model": "own"}
+        raw = {"stt": {"provider": "told"}, "llm": llm, "tts": {"provider": "scripted"}}
         self.settings = AgentSettings.parse(raw)
         self.agents = [self.agent(number) for number in range(agents)]
         clips = Clips()
@@ -116,7 +119,7 @@ def test_every_service_is_reached_once_and_every_agent_opens_its_recognition() -
     async def body() -> None:
         rig = Rig(agents=3)
         await rig.upkeep.warm_up()
-        assert rig.ear.opened == 3 and rig.model.checks == 1
+        assert rig.ear.opened == 3 and rig.model.checks == 1 and rig.model.checked == "own"
         assert rig.ear.fed_bytes == [TONE_MS * 2 * 16], "one tone"
         await rig.upkeep.warm_up()
         assert rig.ear.opened == 3, "who is warm stays so"

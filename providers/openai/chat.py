@@ -92,16 +92,17 @@ class ChatCore:
         request_id = answer.groq_id or response.headers.get("x-request-id", "")
         log.info("%s answered", self.name, extra={"event": "chat_answered", "request_id": request_id})
 
-    async def check(self) -> Check:
+    async def check(self, model: str = "") -> Check:
         """Reach the service and look for the model. Costs a few tokens where the service has no useful list."""
-        check = await self._link.check_listed(self._model)
+        model = model or self._model
+        check = await self._link.check_listed(model)
         if not self._is_listed or check.is_found is None:
             began_s = asyncio.get_running_loop().time()
             try:
-                async with aclosing(self.stream(PROBE)) as events:
+                async with aclosing(self.stream(replace(PROBE, model=model))) as events:
                     await anext(events)
             except ProviderError as error:
-                return failed_check(self.name, self._model, error)
+                return failed_check(self.name, model, error)
             latency_ms = (asyncio.get_running_loop().time() - began_s) * 1000
             check = replace(check, is_reached=True, is_found=True, problem="", failure=None, latency_ms=latency_ms)
         return check

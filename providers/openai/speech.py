@@ -92,9 +92,9 @@ class SpeechCore:
             if heard_s < SHORTEST * (expected_s - 1):
                 raise self._bad(f"{heard_s:.2f} s of audio for {len(text)} characters")
 
-    async def check(self) -> Check:
+    async def check(self, model: str = "") -> Check:
         """Reach the service and look for the model."""
-        return await self._link.check_listed(self._model)
+        return await self._link.check_listed(model or self._model)
 
     async def aclose(self) -> None:
         await self._link.aclose()

@@ -76,9 +76,9 @@ class TranscriptionCore:
 
         return UtteranceStream(self.name, recognise, self._options)
 
-    async def check(self) -> Check:
+    async def check(self, model: str = "") -> Check:
         """Reach the service and look for the model."""
-        return await self._link.check_listed(self._model)
+        return await self._link.check_listed(model or self._model)
 
     async def aclose(self) -> None:
         await self._link.aclose()

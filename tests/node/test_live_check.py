@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from bench.sim.openai import Flavour, OpenAiSim
 from bench.sim.process import AZURE_KEY, CHAT_KEY, ProviderProcesses
+from server.catalogue import NEEDS
 from server.config import VARIABLES, Config
-from server.live_check import CONNECT_S, PATIENT_S
+from server.live_probe import CONNECT_S, PATIENT_S
 from tests.node.test_doctor import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -28,6 +32,11 @@ Lines = dict[str, tuple[str, str]]
 
 async def doctor(account: str, env: Mapping[str, str]) -> tuple[int, Lines]:
     """The exit status, and probe -> (verdict, what is said)."""
+    status, lines = await printed(account, env)
+    return status, {line[7:21].strip(): (line[:6].strip(), line[22:]) for line in lines}
+
+
+async def printed(account: str, env: Mapping[str, str]) -> tuple[int, list[str]]:
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "server", "doctor", "--live", account,
@@ -37,7 +46,7 @@ async def doctor(account: str, env: Mapping[str, str]) -> tuple[int, Lines]:
     assert errors == b""
     lines = out.decode().splitlines()
     assert all(line[:6] in ("ok    ", "WRONG ") for line in lines), "one line for each probe"
-    return process.returncode or 0, {line[7:21].strip(): (line[:6].strip(), line[22:]) for line in lines}
+    return process.returncode or 0, lines
 
 
 def with_sims(body: Callable[[ProviderProcesses], Awaitable[None]]) -> None:
@@ -68,6 +77,152 @@ def test_all_is_well() -> None:
         assert status == 0, found
 
     with_sims(body)
+
+
+AGENTS = {
+    # Everything is there, in another place for each channel.
+    "bright": """
+language: en-US
+stt: {provider: azure, model: 0f7ab9c2, fallbacks: [groq-stt/whisper-large-v3, openai-stt]}
+llm: {provider: groq, model: openai/gpt-oss-120b, fallbacks: [openai/gpt-4.1-mini, openai]}
+tts: {provider: azure, voice: en-US-JennyNeural, style: cheerful, fallbacks: [openai-tts/nova, groq-tts/troy]}
+channels:
+  browser: {language: es-MX, stt: {model: ""}, tts: {voice: "", style: "", fallbacks: [openai-tts/nova, groq-tts]}}
+""",
+    # Nothing is.
+    "dim": """
+language: de-DE
+stt: {provider: openai-stt, model: whisper-9, fallbacks: [groq-stt/whisper-9]}
+llm: {provider: openai, model: nothing-7b, fallbacks: [groq/nothing-7b]}
+tts: {provider: openai-tts, voice: nobody, fallbacks: [azure/en-US-NoNeural, azure/fr-FR-DeniseNeural, groq-tts/nova]}
+channels:
+  browser: {tts: {provider: azure, voice: de-DE-KatjaNeural, style: cheerful, fallbacks: []}}
+  telnyx: {language: ja-JP, tts: {provider: azure, voice: "", fallbacks: []}}
+""",
+    "local": "stt: {provider: moonshine}",
+}
+OF_AGENTS: dict[str, list[str]] = {
+    "azure": [
+        "ok azure-stt agent bright, stt.model: reached, # ms, en-US by 0f7ab9c2 found",
+        "ok azure-tts agent bright, tts.voice: reached, # ms, en-US-JennyNeural found",
+        "ok azure-stt agent bright, language: reached, # ms, es-MX found",
+        "ok azure-tts agent bright, language: reached, # ms, es-MX-DaliaNeural found",
+        "WRONG azure-tts agent dim, tts.fallbacks[0]: voice en-US-NoNeural is not among the 32 of this region; "
+        "check tts.fallbacks[0]",
+        "WRONG azure-tts agent dim, tts.fallbacks[1]: voice fr-FR-DeniseNeural speaks fr-FR, not de-DE",
+        "WRONG azure-tts agent dim, language: voice ja-JP-NanamiNeural is not among the 32 of this region; "
+        "check language",
+        "WRONG azure-tts agent dim, tts.voice: voice de-DE-KatjaNeural has no style cheerful",
+    ],
+    "groq": [
+        "ok groq-stt agent bright, stt.fallbacks[0]: reached, # ms, whisper-large-v3 found",
+        "ok groq agent bright, llm.model: reached, # ms, openai/gpt-oss-120b found",
+        "ok groq-tts agent bright, tts.fallbacks[1]: reached, # ms, troy found",
+        "WRONG groq-stt agent dim, stt.fallbacks[0]: model whisper-9 is not on the account's list of 6; "
+        "check stt.fallbacks[0]",
+        "WRONG groq agent dim, llm.fallbacks[0]: model nothing-7b is not on the account's list of 6; "
+        "check llm.fallbacks[0]",
+        "WRONG groq-tts agent dim, tts.fallbacks[2]: status 400 invalid_value: 'voice' must be one of ['austin', "
+        "'autumn', 'daniel', 'diana', 'hannah', 'troy'] (request req_…; check tts.fallbacks[2]",
+    ],
+    "openai": [
+        "ok openai agent bright, llm.fallbacks[0]: reached, # ms, gpt-4.1-mini found",
+        "ok openai-tts agent bright, tts.fallbacks[0]: reached, # ms, nova found",
+        "WRONG openai-stt agent dim, stt.model: model whisper-9 is not on the account's list of 10; check stt.model",
+        "WRONG openai agent dim, llm.model: model nothing-7b is not on the account's list of 10; check llm.model",
+        "WRONG openai-tts agent dim, tts.voice: status 400 invalid_value: 'voice' must be one of ['alloy', 'ash', "
+        "'ballad', 'cedar', 'coral', 'echo', 'fable', 'marin',…; check tts.voice",
+    ],
+}
+
+
+def write_agents(folder: Path, agents: Mapping[str, str]) -> dict[str, str]:
+    folder.mkdir()
+    for slug, text in agents.items():
+        (folder / f"{slug}.yaml").write_text(text)
+    return {"AGENTS_DIR": str(folder)}
+
+
+def of_agents(lines: list[str]) -> list[str]:
+    return [" ".join(re.sub(r"\d+ ms", "# ms", line).split()) for line in lines if line[22:].startswith("agent ")]
+
+
+def test_what_each_agent_names_is_looked_up(tmp_path: Path) -> None:
+    own = write_agents(tmp_path / "agents", AGENTS)
+
+    async def body(sims: ProviderProcesses) -> None:
+        for account, expected in OF_AGENTS.items():
+            status, lines = await printed(account, sims.env | own)
+            assert status == 1 and len(lines) == 3 + len(expected)
+            assert of_agents(lines) == expected
+        # Nothing more is said of a service that cannot be reached.
+        _, lines = await printed("groq", {**sims.env, **own, "GROQ_API_KEY": "wrong-key-0123"})
+        assert len(lines) == 3
+        # A variable takes the agent's provider's place, and nothing of that one's is asked for.
+        _, lines = await printed("openai", {**sims.env, **own, "TTS_PROVIDER": "pico", "LLM_PROVIDER": "openai"})
+        asked = [line.partition(": ")[0].split("agent ")[1] for line in of_agents(lines)]
+        assert asked == ["bright, llm.fallbacks[0]", "bright, tts.fallbacks[0]", "dim, stt.model", "dim, llm.model"]
+
+    with_sims(body)
+
+
+def test_agents_that_cannot_be_read_are_wrong_and_the_account_is_probed_all_the_same(tmp_path: Path) -> None:
+    own = write_agents(tmp_path / "agents", {"one": "llm: {provider: groq, fallbacks: [groq]}"})
+
+    async def body(sims: ProviderProcesses) -> None:
+        status, found = await doctor("groq", sims.env | own)
+        assert status == 1 and list(found) == ["groq", "groq-stt", "groq-tts", "agents"]
+        says = "agent one: llm.fallbacks[0]: expected another one than llm.provider, got 'groq'"
+        assert found["agents"] == ("WRONG", says)
+
+    with_sims(body)
+
+
+@pytest.mark.parametrize("account", ["azure-openai", "compatible"])
+def test_one_model_and_no_more(account: str, tmp_path: Path) -> None:
+    flavour = Flavour.AZURE if account == "azure-openai" else Flavour.OPENAI
+    agent = f"llm: {{provider: {account}, model: gpt-5-mini, fallbacks: [{account}/nothing-7b]}}"
+    own = write_agents(tmp_path / "agents", {"one": agent})
+    key, address, model = (
+        ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_DEPLOYMENT")
+        if account == "azure-openai"
+        else ("COMPATIBLE_API_KEY", "COMPATIBLE_BASE_URL", "COMPATIBLE_MODEL")
+    )
+
+    async def body() -> None:
+        async with OpenAiSim(flavour, keys=(CHAT_KEY,)) as sim:
+            env = {key: CHAT_KEY, address: sim.base_url, model: "gpt-4o-mini"}
+            status, found = await doctor(account, env)
+            assert status == 0 and list(found) == [account]
+            assert found[account][0] == "ok" and found[account][1].endswith("ms, gpt-4o-mini found")
+            # Deployments are on no list: a few tokens show that there is one.
+            assert len(sim.log.of("chat")) == (1 if account == "azure-openai" else 0)
+
+            status, lines = await printed(account, env | own)
+            found_, missing = of_agents(lines)
+            assert found_ == f"ok {account} agent one, llm.model: reached, # ms, gpt-5-mini found"
+            assert missing.startswith(f"WRONG {account} agent one, llm.fallbacks[0]: ")
+            assert "nothing-7b" in missing and "check llm.fallbacks[0]" in missing
+            assert status == 1
+
+            status, found = await doctor(account, env | {key: "wrong-key-0123"})
+            assert status == 1 and found[account][1].startswith("status 401: the key is not accepted; check " + key)
+            status, found = await doctor(account, env | {model: "nothing-7b"})
+            assert status == 1 and "nothing-7b" in found[account][1] and f"check {model}" in found[account][1]
+            status, found = await doctor(account, env | {address: NOBODY})
+            assert found[account][1] == f"not reachable: localhost:1 refused the connection; check {address}"
+            for route in ("models", "chat"):
+                sim.inject("overloaded", route=route, times=None)
+            status, found = await doctor(account, env)
+            assert found[account][1].startswith("status 503: the service fails; look at the vendor's status page")
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(("account", "variable"), list(NEEDS.items())[-2:])
+def test_an_account_that_is_not_there(account: str, variable: str) -> None:
+    status, found = asyncio.run(doctor(account, {}))
+    assert (status, found) == (1, {account: ("WRONG", f"not configured; set {variable}")})
 
 
 def test_chat_services_say_what_is_wrong() -> None:
