@@ -43,11 +43,19 @@ def _scrub(value: Any, keeps_audio: bool, depth: int) -> Any:
 
 
 def _blank(value: Any, depth: int) -> Any:
-    """The same shape and names, so that it is parsed as it was."""
+    """The same shape and names, so that it is parsed as it was. A number may be a secret as a text is: a PIN."""
     if depth < 0:
         raise RecursionError("deeper than carriers nest")
     if isinstance(value, dict):
-        return {key: one if key == "name" else _blank(one, depth - 1) for key, one in value.items()}
+        return {key: _blank(one, depth - 1) for key, one in value.items()}
     if isinstance(value, list):
-        return [_blank(one, depth - 1) for one in value]
-    return REMOVED if isinstance(value, str) else value
+        return [_parameter(one, depth - 1) for one in value]
+    return value if value is None else REMOVED
+
+
+def _parameter(value: Any, depth: int) -> Any:
+    """One of a list: Telnyx has the name of a parameter beside its value."""
+    blank = _blank(value, depth)
+    if isinstance(blank, dict) and isinstance(value.get("name"), str):
+        blank["name"] = value["name"]
+    return blank

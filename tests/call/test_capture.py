@@ -94,6 +94,13 @@ def test_secrets_are_nowhere_in_it(tmp_path: Path) -> None:
         (b'{"start":{"custom_parameters":[{"name":"a","value":"s3cret"}]}}', '[{"name":"a","value":"removed"}]'),
         (b'{"event":"start","secret":"s3cret","sampleRate":16000}', '"sampleRate":16000'),
         (b'{"media":{"payload":"s3cret","track":"outbound"}}', '"track":"outbound"'),
+        (
+            b'{"start":{"customParameters":{"pin":53,"vip":true,"of":[5.3,"s3cret"]}}}',
+            '{"pin":"removed","vip":"removed","of":["removed","removed"]}',
+        ),
+        (b'{"start":{"customParameters":{"name":"s3cret","none":null}}}', '{"name":"removed","none":null}'),
+        (b'{"custom_parameters":[{"name":{"a":"s3cret"},"value":5}]}', '[{"name":{"a":"removed"},"value":"removed"}]'),
+        (b'{"token":53}', '{"token":"removed"}'),
     ],
 )
 def test_messages_lose_their_secrets_and_keep_their_shape(message: bytes, kept: str) -> None:
