@@ -171,6 +171,19 @@ class Catalogue:
             except ProviderRejected as error:
                 raise ConfigError(f"agent {slug}: script", f"one that the dialogue engine takes ({error})") from None
 
+    def deafness(self, settings: AgentSettings) -> str:
+        """Why nobody can hear for this agent, on the first channel where it is so, whatever the network does.
+
+        Empty when somebody can. Asks nobody. Raises ConfigError as `for_call`.
+        """
+        for channel in CHANNELS:
+            variant = settings.for_channel(channel)
+            ears = [one.provider for one in self.candidates(variant).ears]
+            reasons = [one.refusal(variant.language) if isinstance(one, MoonshineTranscriber) else "" for one in ears]
+            if all(reasons):
+                return f"{ears[0].name}: {reasons[0]}"
+        return ""
+
     @property
     def understudy(self) -> Synthesizer:
         """The voice that needs nobody: fixed texts are spoken by it when their own voice cannot be reached."""

@@ -88,19 +88,19 @@ class MoonshineTranscriber:
             ProviderRejected: another language than this one's, or Spanish without its weights.
             ProviderUnavailable: the weights are missing or damaged; the message names the command that installs them.
         """
-        if config.language.split("-")[0].lower() != self._language:
-            hint = " (Spanish: provider moonshine-es)" if config.language.lower().startswith("es") else ""
-            raise ProviderRejected(
-                f"recognises {self._language} only, not {config.language}{hint}", status=400, provider=self.name
-            )
-        if self._language == "es" and self._folder is None:
-            raise ProviderRejected(
-                f"Spanish recognition is opt-in: set {SPANISH_VARIABLE} to the folder of the base-es weights",
-                status=400,
-                provider=self.name,
-            )
+        if reason := self.refusal(config.language):
+            raise ProviderRejected(reason, status=400, provider=self.name)
         pool = await self._ready()
         return MoonshineStream(pool, await self._expecting(pool, tuple(config.phrases)))
+
+    def refusal(self, language: str) -> str:
+        """Why every call in this language will be refused; empty when none is."""
+        if language.split("-")[0].lower() != self._language:
+            hint = " (Spanish: provider moonshine-es)" if language.lower().startswith("es") else ""
+            return f"recognises {self._language} only, not {language}{hint}"
+        if self._language == "es" and self._folder is None:
+            return f"Spanish recognition is opt-in: set {SPANISH_VARIABLE} to the folder of the base-es weights"
+        return ""
 
     async def aclose(self) -> None:
         if self._pool is not None:

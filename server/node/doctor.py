@@ -1,6 +1,7 @@
 """`talkspurt doctor`: what is configured, is it there, and if not, what to do: one line for each check.
 
     ok     postgres       embedded, PostgreSQL 18.6, schema applied
+    note   hearing        nobody hears for restaurante_es (moonshine-es: Spanish recognition is opt-in: set …)
     WRONG  open files     1024, expected 1856 for MAX_CALLS=400; raise it: ulimit -n, LimitNOFILE=
 
 Starts nothing that listens and changes nothing but what a first start would make (data folder, embedded servers,
@@ -51,17 +52,23 @@ class Problem(Exception):
     """What is wrong, what was expected, what to do."""
 
 
+class Note(Exception):
+    """What the operator should know and may leave as it is."""
+
+
 def run(environ: Mapping[str, str]) -> int:
     """Check everything, print a line for each. Returns 0 when all is well, else 1."""
-    results: list[bool] = []
+    results: list[str] = []
 
     def check(name: str, probe: Callable[[], str]) -> None:
         try:
-            text, is_well = probe(), True
+            text, verdict = probe(), "ok"
+        except Note as note:
+            text, verdict = str(note), "note"
         except (Problem, ConfigError, EmbeddedError, AgentFileError, OSError, ImportError) as error:
-            text, is_well = str(error), False
-        print(f"{'ok' if is_well else 'WRONG':<6} {name:<14} {redact(text)}", flush=True)
-        results.append(is_well)
+            text, verdict = str(error), "WRONG"
+        print(f"{verdict:<6} {name:<14} {redact(text)}", flush=True)
+        results.append(verdict)
 
     check("extensions", _extensions)
     check("speech", _speech)
@@ -74,12 +81,13 @@ def run(environ: Mapping[str, str]) -> int:
     check("configuration", lambda: _configuration(config))
     check("data folder", lambda: _data_folder(config))
     check("agents", lambda: _agents(config))
+    check("hearing", lambda: _hearing(config))
     check("open files", lambda: _open_files(config))
     check("address", lambda: _address(config))
     if config.server.tls_cert_file:
         check("certificate", lambda: _certificate(config))
     _stores(config, check)
-    return 0 if all(results) else 1
+    return 1 if "WRONG" in results else 0
 
 
 def _extensions() -> str:
@@ -148,6 +156,26 @@ def _agents(config: Config) -> str:
         raise Problem(f"{folder} has no *.yaml; no call can be answered")
     asyncio.run(_check_agents(config, [(one.slug, one.settings) for one in agents]))
     return f"{folder}: " + ", ".join(f"{one.slug} ({one.settings.language})" for one in agents)
+
+
+def _hearing(config: Config) -> str:
+    """Whether somebody can hear for each agent. In production one that is deaf is wrong: its callers are sent away."""
+    deaf = asyncio.run(_deaf(config))
+    if not deaf:
+        return "somebody hears for every agent"
+    text = f"{'; '.join(deaf)}; until then its callers hear limits.farewell"
+    raise Problem(text) if config.is_production else Note(text)
+
+
+async def _deaf(config: Config) -> list[str]:
+    from server.catalogue import Catalogue
+
+    catalogue = Catalogue(config.providers, Metrics().providers)
+    try:
+        reasons = ((one.slug, catalogue.deafness(one.settings)) for one in read_folder(config.store.agents_dir))
+        return [f"nobody hears for {slug} ({reason})" for slug, reason in reasons if reason]
+    finally:
+        await catalogue.aclose()
 
 
 async def _check_agents(config: Config, agents: Iterable[tuple[str, AgentSettings]]) -> None:

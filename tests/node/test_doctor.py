@@ -22,7 +22,8 @@ from server.node.embedded import EmbeddedServers, holder
 from tests.support.certificate import write_certificate
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = ["extensions", "speech", "configuration", "data folder", "agents", "open files", "address", "postgres", "redis"]
+NAMES = ["extensions", "speech", "configuration", "data folder", "agents", "hearing", "open files", "address"]
+NAMES += ["postgres", "redis"]
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def examine(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> tuple[in
 def test_all_is_well(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     status, found = examine(env, capsys)
     assert list(found) == NAMES
-    assert {verdict for verdict, _ in found.values()} == {"ok"}, found
+    assert {name for name, (verdict, _) in found.items() if verdict != "ok"} == {"hearing"}, found
     assert status == 0
     assert "clinic_en (en-US)" in found["agents"][1] and "instruction set" in found["extensions"][1]
     assert found["postgres"][1].endswith("schema applied")
@@ -115,6 +116,29 @@ def test_one_thing_is_wrong(
     assert status == 1
     assert [one for one, (verdict, _) in found.items() if verdict == "WRONG"] == [name], found
     assert says in found[name][1] and "hunter2" not in str(found)
+
+
+def test_an_agent_that_cannot_hear_is_named(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, found = examine(env, capsys)
+    text = "nobody hears for restaurante_es (moonshine-es: Spanish recognition is opt-in: set TALKSPURT_SPANISH_STT"
+    assert status == 0 and found["hearing"][0] == "note" and found["hearing"][1].startswith(text)
+    production = {"PUBLIC_URL": "https://voice.example.com", "TALKSPURT_SECRET": "s" * 40}
+    status, found = examine(env | production, capsys)
+    assert status == 1 and found["hearing"][0] == "WRONG"
+    (tmp_path / "weights").mkdir()
+    for changes in ({"TALKSPURT_SPANISH_STT": str(tmp_path / "weights")}, {"STT_PROVIDER": "scripted"}):
+        status, found = examine(env | production | changes, capsys)
+        assert (status, found["hearing"]) == (0, ("ok", "somebody hears for every agent"))
+    # Of several ears one is enough, and each channel is looked at.
+    fallback, channel = tmp_path / "fallback", tmp_path / "channel"
+    fallback.mkdir()
+    channel.mkdir()
+    (fallback / "a.yaml").write_text("language: es-ES\nstt: {provider: moonshine-es, fallbacks: [scripted]}\n")
+    (channel / "a.yaml").write_text("language: en-US\nchannels: {browser: {stt: {provider: moonshine-es}}}\n")
+    assert examine(env | {"AGENTS_DIR": str(fallback)}, capsys)[1]["hearing"][0] == "ok"
+    assert "moonshine-es: recognises es only" in examine(env | {"AGENTS_DIR": str(channel)}, capsys)[1]["hearing"][1]
 
 
 def test_a_wrong_agent_is_named(env: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
