@@ -5,6 +5,7 @@
                         there are any, else by the share of the audio that the clause should have
     nonsense as audio   a file, a text, noise, silence, much too little or too much: as if the candidate had failed;
                         what a clause begins with is judged before it is heard (`speech_check`)
+    drops of audio      each in time, together too little to listen to (`drip`): the same
 
 Words that were spoken are never repeated. Deadlines are per attempt and ours. What the first candidate
 did not speak is marked as a stand-in's, so that nobody keeps it as the agent's voice.
@@ -12,6 +13,7 @@ did not speak is marked as a stand-in's, so that nobody keeps it as the agent's 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -20,7 +22,8 @@ from dataclasses import dataclass
 
 from providers.base import AudioChunk, SpeechEvent, SpeechRequest, Synthesizer, WordMark
 from providers.deadline import with_deadlines
-from providers.errors import ProviderError, ProviderProtocolError
+from providers.drip import Drip
+from providers.errors import ProviderError, ProviderProtocolError, ProviderTimeout
 from providers.health import ProviderHealth
 from providers.order import Order
 from providers.pace import outlasts_its_words
@@ -44,12 +47,19 @@ _SAID = re.compile(r"\w")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechLimits:
-    """Per attempt. `last_first_ms` is the patience with the last candidate that is left."""
+    """Per attempt. What begins with `last_` is the patience with the last candidate that is left.
+
+    `drip_ms`: with nothing left to play, so long a time must bring at least `drip_share` of itself in audio.
+    """
 
     first_ms: int = 1200
     last_first_ms: int = 3000
     idle_ms: int = 600
     last_idle_ms: int = 1500
+    drip_ms: int = 1000
+    last_drip_ms: int = 2500
+    drip_share: float = 0.7
+    last_drip_share: float = 0.35
     total_ms: int = 60_000
 
 
@@ -126,13 +136,21 @@ class FallbackSynthesizer:
         )
         is_stand_in = one is not self._candidates[0]
         opening = Opening(one.provider.name, must_sound=_must_sound(request))
+        drip_ms = limits.last_drip_ms if is_last else limits.drip_ms
+        drip = Drip(drip_ms, limits.last_drip_share if is_last else limits.drip_share)
+        now_s = asyncio.get_running_loop().time
         try:
             async with aclosing(stream):
+                asked_s = now_s()
                 async for event in stream:
+                    drip.waited((now_s() - asked_s) * 1000)
                     clause.check(event, one)
+                    if isinstance(event, AudioChunk) and drip.is_dripping(_ms(event)):
+                        raise ProviderTimeout("idle", drip_ms, provider=one.provider.name)
                     for ready in opening.push(event):
                         attempt.has_output = True
                         yield clause.take(ready, is_stand_in=is_stand_in)
+                    asked_s = now_s()
             for ready in opening.end():
                 yield clause.take(ready, is_stand_in=is_stand_in)
             clause.check_length(one, request)
@@ -186,9 +204,8 @@ class _Clause:
 
     def take(self, event: SpeechEvent, *, is_stand_in: bool) -> SpeechEvent:
         if isinstance(event, AudioChunk):
-            fmt = event.audio_format
-            self.attempt_ms += len(event.audio) * 1000 / (fmt.bytes_per_sample * fmt.rate_hz)
-            return AudioChunk(event.audio, fmt, is_stand_in=True) if is_stand_in else event
+            self.attempt_ms += _ms(event)
+            return AudioChunk(event.audio, event.audio_format, is_stand_in=True) if is_stand_in else event
         mark = WordMark(event.offset_ms, event.start + self._begin, event.end + self._begin)
         self._marks.append(mark)
         return dataclasses.replace(mark, offset_ms=mark.offset_ms + round(self._said_ms))
@@ -227,6 +244,10 @@ class _Clause:
         at = max(begun + share * (len(text) - begun), max((one.end for one in spoken), default=0))
         # The word at that place was being spoken; the next one was not.
         return next((word.start() for word in _WORD.finditer(text, begun) if word.start() >= at), len(text))
+
+
+def _ms(chunk: AudioChunk) -> float:
+    return len(chunk.audio) * 1000 / (chunk.audio_format.bytes_per_sample * chunk.audio_format.rate_hz)
 
 
 def _must_sound(request: SpeechRequest) -> bool:
