@@ -133,7 +133,8 @@ class CallPlane:
         self, carrier: Channel, carrier_call_id: str, from_number: str, to_number: str, version: AgentVersion
     ) -> Reserved | None:
         """A place for a new call, or None when the process is full or draining."""
-        if self.is_draining or self.taken >= self._max_calls:
+        # Facts that cannot be kept: no call is taken that would leave no trace.
+        if self.is_draining or not self._has_room or not self._services.spool.is_accepting:
             return None
         facts = CallFacts(
             call_id=str(uuid.uuid4()),
@@ -143,17 +144,26 @@ class CallPlane:
             to_number=to_number,
             agent_version_id=version.id,
         )
-        if not self._services.spool.is_accepting:
-            # Facts cannot be kept: no call is taken that would leave no trace.
-            return None
+        stream_id = self._hold(facts)  # in the same step as the test, or calls that come together all pass it
+        reserved = None
+        try:
+            if await self._is_on_record(facts, version):
+                reserved = await self._issue(stream_id, facts, version.settings.for_channel(carrier))
+        finally:
+            if reserved is None:
+                await self._give_back(stream_id)
+        return reserved
+
+    async def _is_on_record(self, facts: CallFacts, version: AgentVersion) -> bool:
+        """The call's first fact is on disk; False: in vain within SPOOL_S."""
         self._services.spool.append_nowait(
             CallStarted(
                 call_id=facts.call_id,
-                carrier=carrier,
-                carrier_call_id=carrier_call_id,
+                carrier=cast(Channel, facts.carrier),
+                carrier_call_id=facts.carrier_call_id,
                 direction="inbound",
-                from_number=from_number,
-                to_number=to_number,
+                from_number=facts.from_number,
+                to_number=facts.to_number,
                 agent_version_id=version.id,
                 at=self._services.clock.wall_s(),
             )
@@ -163,8 +173,8 @@ class CallPlane:
             async with asyncio.timeout(SPOOL_S):
                 await self._services.spool.flush()
         except TimeoutError:
-            return None
-        return await self._issue(facts, version.settings.for_channel(carrier))
+            return False
+        return True
 
     async def resume(self, carrier_call_id: str) -> Reserved | None:
         """A second stream for a call whose first one broke; None when it ended on purpose or too often broke."""
@@ -180,21 +190,42 @@ class CallPlane:
         if known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
             return None
         known.resumes += 1
-        version = self._pinned.get(known.facts.agent_version_id)
-        return await self._issue(
-            known.facts, version.settings.for_channel(cast(Channel, known.facts.carrier)) if version else None
-        )
+        facts, version = known.facts, self._pinned.get(known.facts.agent_version_id)
+        stream_id, reserved = self._hold(facts), None
+        try:
+            settings = version.settings.for_channel(cast(Channel, facts.carrier)) if version else None
+            reserved = await self._issue(stream_id, facts, settings)
+        finally:
+            if reserved is None:
+                await self._give_back(stream_id)
+        return reserved
 
     def is_unfinished(self, carrier_call_id: str) -> bool:
         """Whether the call ended neither by the caller nor by the agent: a fault of ours or of the line, or a drain."""
         known = self._known.get(carrier_call_id)
         return known is not None and known.end_reason in UNFINISHED
 
-    async def _issue(self, facts: CallFacts, settings: AgentSettings | None) -> Reserved:
-        """Keep a place for the stream, and while the phone rings connect to the services that it will need."""
+    @property
+    def _has_room(self) -> bool:
+        return self.taken < self._max_calls
+
+    def _hold(self, facts: CallFacts) -> str:
+        """Keep a place for a stream of the call, for RESERVATION_S. Returns the stream's id."""
         stream_id = secrets.token_urlsafe(16)
-        place = Place(asyncio.get_running_loop().time() + RESERVATION_S, facts.carrier_call_id)
-        self._reserved[stream_id] = place
+        until_s = asyncio.get_running_loop().time() + RESERVATION_S
+        self._reserved[stream_id] = Place(until_s, facts.carrier_call_id)
+        return stream_id
+
+    async def _give_back(self, stream_id: str) -> None:
+        place = self._reserved.pop(stream_id, None)
+        if place is not None:
+            await place.release()
+
+    async def _issue(self, stream_id: str, facts: CallFacts, settings: AgentSettings | None) -> Reserved | None:
+        """The stream's secret; and while the phone rings connect to the services that it will need."""
+        place = self._reserved.get(stream_id)
+        if place is None:
+            return None  # the process has stopped meanwhile
         if settings is not None and self._group is not None:
             providers = self._providers_for(settings)
             place.attach(providers)

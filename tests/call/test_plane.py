@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
 from pathlib import Path
 
-from tests.support.call_plane import closed, plane_server, until
+import pytest
+
+from server.agent.settings import AgentSettings
+from server.errors import ConfigError
+from server.store.agents import AgentVersion
+from tests.support.call_plane import AGENT, VERSION, closed, plane_server, until
 
 TELNYX_START = {
     "event": "start",
@@ -78,5 +85,50 @@ def test_of_sockets_that_race_for_a_stream_one_is_let_in(tmp_path: Path) -> None
             found = await asyncio.gather(*(server.connected(path) for _ in range(16)))
             assert [one for one in found if isinstance(one, int)] == [403] * 15
             assert server.plane.active == 1
+
+    asyncio.run(main())
+
+
+def test_calls_that_come_together_get_no_more_places_than_there_are(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with plane_server(tmp_path, max_calls=2) as server:
+            reserve = server.plane.reserve
+            found = await asyncio.gather(*(reserve("browser", f"b{n}", "", "", VERSION) for n in range(40)))
+            kept = [one for one in found if one is not None]
+            assert (len(kept), server.plane.taken) == (2, 2)
+            for one in kept:
+                await server.talking(one)
+            assert (server.plane.active, server.plane.taken) == (2, 2)
+
+    asyncio.run(main())
+
+
+def test_a_place_comes_back_when_no_stream_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_works = threading.Event()
+
+    def slow_sync(fd: int) -> None:
+        disk_works.wait(10)
+
+    async def main() -> None:
+        async with plane_server(tmp_path, max_calls=1) as server:
+            reserve = server.plane.reserve
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fdatasync", slow_sync)
+                waiting = asyncio.create_task(reserve("browser", "b1", "", "", VERSION))
+                await until(lambda: server.plane.taken == 1)
+                assert await reserve("browser", "b2", "", "", VERSION) is None
+                # The disk is too late for the first; the next gives up by itself.
+                assert await waiting is None and server.plane.taken == 0
+                cancelled = asyncio.create_task(reserve("browser", "b3", "", "", VERSION))
+                await until(lambda: server.plane.taken == 1)
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
+                assert server.plane.taken == 0
+                disk_works.set()
+            nowhere = AgentVersion("v2", "a1", "test", 2, AgentSettings.parse({**AGENT, "llm": {"provider": "groq"}}))
+            with pytest.raises(ConfigError):
+                await reserve("browser", "b4", "", "", nowhere)
+            assert server.plane.taken == 0
+            await server.talking(await server.promised("b5"))
 
     asyncio.run(main())
