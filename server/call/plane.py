@@ -3,7 +3,8 @@
     webhook ─► reserve() ─► stream token ─► admit(path) ─► StreamEntry ─► CallSession
                    └─ place held 15 s ─┘
 
-A reservation that no stream claims expires, so that a carrier which never connects costs a place for 15 s only.
+A reservation that no stream claims expires, so that a carrier which never connects costs a place for 15 s only; a
+stream that comes later, while its token is good, is let in when there is room.
 A stream that breaks leaves its conversation here for a while: the carrier asks `<Connect action>` what to do next,
 gets a second stream, and the conversation goes on where the caller stopped hearing.
 """
@@ -243,6 +244,10 @@ class CallPlane:
             return None
         stream = _stream_of(carrier, stream_id)
         if not await self._tokens.known(stream) or stream_id in self._entries:
+            return None
+        if stream_id not in self._reserved and not self._has_room:
+            # Its token outlives its place, or was made by another process.
+            log.warning("stream %s came to a full process", stream_id, extra={"event": "refused_stream"})
             return None
         group = self._group
 

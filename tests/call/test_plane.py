@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.agent.settings import AgentSettings
+from server.call import plane
 from server.errors import ConfigError
 from server.store.agents import AgentVersion
 from tests.support.call_plane import AGENT, VERSION, closed, plane_server, until
@@ -130,5 +131,25 @@ def test_a_place_comes_back_when_no_stream_was_promised(tmp_path: Path, monkeypa
                 await reserve("browser", "b4", "", "", nowhere)
             assert server.plane.taken == 0
             await server.talking(await server.promised("b5"))
+
+    asyncio.run(main())
+
+
+def test_a_stream_without_a_place_is_let_in_while_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane, "RESERVATION_S", 0.1)
+
+    async def main() -> None:
+        async with plane_server(tmp_path, max_calls=1) as server:
+            late = await server.promised("late")
+            await until(lambda: server.plane.taken == 0)
+            first = await server.talking(await server.promised("first"))
+            assert await server.connected(f"browser/{late.stream_id}") == 403
+            assert server.plane.active == 1
+            await first.close()
+            await until(lambda: server.plane.taken == 0)
+            await server.talking(late)
+            assert server.plane.active == 1
 
     asyncio.run(main())
