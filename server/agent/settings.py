@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Channel = Literal["twilio", "telnyx", "browser"]
+# Names that only the provider of the same group knows.
+OF_THE_PROVIDER: Mapping[str, tuple[str, ...]] = {"stt": ("model",), "llm": ("model",), "tts": ("voice", "style")}
 # RFC 5646, 2.1, without the tags that are older than it: language, script, region, variants, extensions, private use.
 LANGUAGE_TAG = (
     r"(?i:[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?"
@@ -221,9 +223,17 @@ class AgentSettings:
         return settings
 
     def for_channel(self, channel: Channel) -> AgentSettings:
-        """These settings with the overrides of `channel` applied; the result has no overrides of its own."""
+        """These settings with the overrides of `channel` applied; the result has no overrides of its own.
+
+        An override that names another provider takes the model, voice and style of the one before with it.
+        """
         overrides = self.channels.get(channel, {})
-        merged = typing.cast(AgentSettings, _merge(dataclasses.replace(self, channels={}), overrides))
+        changed: dict[str, Any] = {"channels": {}}
+        for group, names in OF_THE_PROVIDER.items():
+            before = getattr(self, group)
+            if overrides.get(group, {}).get("provider", before.provider) != before.provider:
+                changed[group] = dataclasses.replace(before, **dict.fromkeys(names, ""))
+        merged = typing.cast(AgentSettings, _merge(dataclasses.replace(self, **changed), overrides))
         if channel not in TRANSFERRING and merged.limits.fallback_number:
             merged = dataclasses.replace(merged, limits=dataclasses.replace(merged.limits, fallback_number=""))
         return merged

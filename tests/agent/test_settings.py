@@ -166,6 +166,24 @@ def test_a_lexicon_that_nobody_can_fetch_is_refused_in_one_line(url: str) -> Non
     assert str(refused.value) == f"tts.lexicon_url: expected an http or https URL; got {url!r}"
 
 
+def test_another_provider_for_a_channel_does_not_get_the_names_of_the_one_before() -> None:
+    raw = {
+        "stt": {"provider": "azure", "model": "m"},
+        "llm": {"provider": "groq", "model": "m"},
+        "tts": {"provider": "azure", "voice": "v", "style": "s", "rate_percent": 10},
+        "channels": {
+            "browser": {group: {"provider": "other"} for group in ("stt", "llm", "tts")},
+            "telnyx": {"tts": {"provider": "other", "voice": "w"}, "llm": {"provider": "groq"}},
+        },
+    }
+    settings = AgentSettings.parse(raw)
+    browser, telnyx, twilio = (settings.for_channel(one) for one in ("browser", "telnyx", "twilio"))
+    assert (browser.stt.model, browser.llm.model, browser.tts.voice, browser.tts.style) == ("", "", "", "")
+    assert browser.tts.rate_percent == 10
+    assert (telnyx.stt.model, telnyx.llm.model, telnyx.tts.voice, telnyx.tts.style) == ("m", "m", "w", "")
+    assert (twilio.stt.model, twilio.llm.model, twilio.tts.voice, twilio.tts.style) == ("m", "m", "v", "s")
+
+
 def test_an_override_replaces_one_value_and_leaves_its_neighbours() -> None:
     raw = {"turn": {"vad_mode": 3, "onset_ms": 80}, "channels": {"browser": {"turn": {"onset_ms": 40}}}}
     resolved = AgentSettings.parse(raw).for_channel("browser")
