@@ -20,6 +20,7 @@ from bench.load.report import COMMON_ROWS, Sound, run_bench
 from bench.load.rig import Bench, Floors, raised
 from bench.load.server_process import ServerProcess
 from bench.load.verdict import Result
+from bench.out_file import out_file
 
 
 class Sampled(ServerProcess):
@@ -45,7 +46,7 @@ async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
 def main(argv: list[str], bench: Bench | None = None) -> int:
     """Returns 0 for valid runs in which nothing was broken, 1 for others, 2 when nothing could be measured."""
     made = parser("capacity", __doc__.splitlines()[0], calls=50, seconds=30)
-    made.add_argument("--stacks", type=Path, metavar="FILE", help="where the server's CPU went (load/stacks.py)")
+    made.add_argument("--stacks", type=out_file, metavar="FILE", help="where the server's CPU went (load/stacks.py)")
     asked = made.parse_args(argv)
     if asked.stacks is not None:
         bench = replace(bench or Bench(), serve=partial(Sampled, asked.stacks))

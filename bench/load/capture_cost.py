@@ -35,6 +35,7 @@ from bench.load.load_caller import LoadCaller
 from bench.load.provider_sims import SCRIPTED
 from bench.load.rig import FROM_PREFIX, GREETING, going_first, on_core, two_cores, wait_for
 from bench.load.server_process import PUBLIC_URL, ServerFailed, ServerProcess
+from bench.out_file import out_file
 from bench.sim.sound import FRAME_MS, Clip
 from bench.sim.twilio import Account, Exchange
 
@@ -233,7 +234,7 @@ def main(argv: list[str]) -> int:
     made.add_argument("--rounds", type=int, default=2, help="of three windows (default: %(default)s)")
     made.add_argument("--vad", default="silero", choices=["webrtc", "silero"], help="the servers' turn.vad")
     made.add_argument("--instructions", action="store_true", help="count them under valgrind: 4 calls, 5 minutes")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
+    made.add_argument("--json", type=out_file, metavar="FILE", help="write the result here")
     asked = made.parse_args(argv)
     if not (1 <= asked.calls <= 200 and 1 <= asked.seconds <= 600 and 1 <= asked.rounds <= 20):
         made.error("expected 1 to 200 calls, 1 to 600 seconds, 1 to 20 rounds")

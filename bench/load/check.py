@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.load import bargein, latency, soak
 from bench.load.verdict import Result
+from bench.out_file import out_file
 
 BUDGETS = Path(__file__).parents[1] / "budgets.toml"
 MICRO = ["--check", "--instructions", "--rounds", "10"]
@@ -100,7 +101,7 @@ class Runner:
 def main(argv: list[str], micro_main: Main | None = None, chosen: Sequence[Step] | None = None) -> int:
     """Returns 0 when everything is within its budget, else 1. The two other arguments are for the bench's own tests."""
     parser = argparse.ArgumentParser(prog="python -m bench check", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results here")
+    parser.add_argument("--json", type=out_file, metavar="FILE", help="write all results here")
     asked = parser.parse_args(argv)
     began = time.monotonic()
     budgets = tomllib.loads(BUDGETS.read_text())["load"]

@@ -9,6 +9,7 @@ from typing import Literal
 
 from bench.load.clips import SideChoice
 from bench.load.plot import PlotMissing, require_matplotlib
+from bench.out_file import out_file
 from bench.sim.profile import PROFILES
 
 Vad = Literal["webrtc", "silero"]
@@ -50,7 +51,7 @@ def parser(name: str, summary: str, *, calls: int, seconds: float) -> argparse.A
         "--seconds", type=float, default=seconds, help="length of the steady window (default: %(default)s)"
     )
     made.add_argument("--curve", metavar="N,N,…", help="one run for each number of calls; names the knee")
-    made.add_argument("--plot", type=Path, metavar="FILE", help="p50, p95 and p99 against calls, by matplotlib")
+    made.add_argument("--plot", type=out_file, metavar="FILE", help="p50, p95 and p99 against calls, by matplotlib")
     return made
 
 
@@ -77,7 +78,7 @@ def common_parser(name: str, summary: str) -> argparse.ArgumentParser:
         "--pin", action=argparse.BooleanOptionalAction, default=True,
         help="server and generator on a core each, where there are two",
     )  # fmt: skip
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
+    made.add_argument("--json", type=out_file, metavar="FILE", help="write the result here")
     return made
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from audio_native import dispatch
 from bench.micro import bench_kernels, bench_uplink
 from bench.micro.bench_uplink import CHUNK_FRAMES, Calls, Way
+from bench.out_file import out_file
 
 BUDGETS = Path(__file__).parents[1] / "budgets.toml"
 PROMISED_CALLS = 1000
@@ -34,7 +35,7 @@ Variants = dict[str, Callable[[], float]]
 def main(argv: list[str]) -> int:
     """Exit code 0: it ran, and with --check every budget held."""
     parser = argparse.ArgumentParser(prog="bench micro", description=__doc__.split("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as one JSON list")
+    parser.add_argument("--json", type=out_file, metavar="FILE", help="write the rows as one JSON list")
     parser.add_argument("--rounds", type=int, default=40, help="rounds of each kernel (default: %(default)s)")
     parser.add_argument("--kernel", default="", metavar="TEXT", help="only kernels whose name holds TEXT")
     parser.add_argument("--instructions", action="store_true", help="count instructions by valgrind's callgrind")

@@ -25,6 +25,7 @@ from bench.load.report import COMMON_ROWS, Rows, Sound, show, trio
 from bench.load.rig import Bench, native_isa
 from bench.load.server_process import ROOT, ServerFailed, ServerProcess
 from bench.load.verdict import Result
+from bench.out_file import out_file
 from bench.peers.environment import PeerMissing, prepare
 
 PIPECAT = Path(__file__).parent / "pipecat"
@@ -82,7 +83,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--vad", default="silero", choices=["webrtc", "silero"], help="of our server")
     parser.add_argument("--peer-turn", default="silence", choices=["silence", "smart"], help="how the peer ends a turn")
     parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=out_file, metavar="FILE")
     asked = parser.parse_args(argv)
     options = Options(calls=asked.calls, seconds=asked.seconds, vad=asked.vad, pin=asked.pin)
     isa = native_isa()

@@ -15,13 +15,13 @@ import json
 import os
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
 import uvloop
 
 from bench.load.figure import table
+from bench.out_file import out_file
 from bench.sdk.child import LINES, SENTENCE
 from bench.sim.clipbook import BookClip, Clipbook
 from bench.sim.process import ROOT, ProviderProcesses, SimFailed
@@ -121,7 +121,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--calls", default="1,10,40", help="numbers of calls, comma-separated")
     parser.add_argument("--seconds", type=float, default=5.0, help="steady window of each child")
     parser.add_argument("--only", choices=sorted(LINES), action="append", help="one SDK; may be repeated")
-    parser.add_argument("--json", type=Path, help="where the rows go")
+    parser.add_argument("--json", type=out_file, help="where the rows go")
     asked = parser.parse_args(argv)
     try:
         calls = [int(one) for one in asked.calls.split(",")]
