@@ -1,12 +1,17 @@
-"""What is installed works from anywhere: the command finds the server, whatever the current folder is."""
+"""What is installed works from anywhere, is all that the product uses, and no more."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_command_runs_from_another_folder(tmp_path: Path) -> None:
@@ -19,3 +24,20 @@ def test_the_command_runs_from_another_folder(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "doctor" in done.stdout and "replay" in done.stdout
+
+
+def test_every_dependency_is_used_and_defended() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=!~ ;\[]", one)[0].lower() for one in project["dependencies"]}
+    page = (ROOT / "docs" / "dependencies.md").read_text().partition("## For tests")[0]
+    assert set(re.findall(r"^\| ([a-z][\w-]*)[ \d.]* \|", page, re.MULTILINE)) - {"package"} == names
+    product = [path for part in ("server", "providers", "audio_native") for path in (ROOT / part).rglob("*.py")]
+    text = "\n".join(path.read_text() for path in product)
+    modules: dict[str, set[str]] = {}
+    for module, owners in packages_distributions().items():
+        for owner in owners:
+            modules.setdefault(re.sub(r"[-_.]+", "-", owner).lower(), set()).add(module)
+    for name in names:
+        # Some are only looked into: `find_spec("moonshine_voice")`.
+        found = any(re.search(rf"(?:import|from) {one}\b|\"{one}\"", text) for one in modules[name])
+        assert found, f"{name} is used by nothing"

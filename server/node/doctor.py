@@ -291,7 +291,7 @@ async def _redis(url: str) -> str:
         began = time.perf_counter()
         await redis.check()
         took_ms = (time.perf_counter() - began) * 1e3
-        # GETDEL and the server's Lua came with 6.2.
+        # GETDEL came with 6.2.
         await redis.execute("GETDEL", "talkspurt:doctor")
     except (RedisUnavailable, RedisError) as error:
         raise Problem(f"{error}; check REDIS_URL, 6.2 or newer is needed") from error
