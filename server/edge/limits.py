@@ -39,7 +39,7 @@ class EdgeLimits:
     open_total: int = 2_000
     connections_per_s: float = 20.0
     connections_burst: int = 100
-    """A page of the console loads its modules on connections of their own."""
+    """A carrier sends the webhooks of many calls from few addresses, each on a connection of its own."""
     exempt_networks: tuple[IPv4Network | IPv6Network, ...] = LOOPBACK
     """A TLS proxy is one address for all callers. It has to limit by itself; put its network here."""
 
