@@ -57,7 +57,7 @@ extensions = [
 setup(
     package_data={
         "audio_native": ["*.pyi", "*.pxd", "*.h", "py.typed"],
-        "server": ["py.typed", "console/*", "data/*"],
+        "server": ["py.typed"],
         "bench": ["budgets.toml", "demo/*.yaml", "load/*.c", "sim/data/*"],
     },
     data_files=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -41,3 +42,15 @@ def test_every_dependency_is_used_and_defended() -> None:
         # Some are only looked into: `find_spec("moonshine_voice")`.
         found = any(re.search(rf"(?:import|from) {one}\b|\"{one}\"", text) for one in modules[name])
         assert found, f"{name} is used by nothing"
+
+
+def test_every_pattern_of_shipped_files_matches_one() -> None:
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (patterns,) = [
+        ast.literal_eval(one.value)
+        for one in ast.walk(tree)
+        if isinstance(one, ast.keyword) and one.arg == "package_data"
+    ]
+    for package, globs in patterns.items():
+        for one in globs:
+            assert any((ROOT / package).glob(one)), f"setup.py: {package}/{one} matches nothing"

@@ -40,7 +40,6 @@ from server.store.agents import read_folder, stored_agents
 from server.store.postgres import Postgres, PostgresUnavailable
 from server.store.redis import Redis, RedisUnavailable
 
-EXTENSIONS = ("dispatch", "fir", "g711", "level", "media", "mix", "ring", "silero", "uplink")
 FILES_PER_CALL = 4
 """Media socket, and a connection each to recogniser, model and synthesiser."""
 FILES_OWN = 256
@@ -90,9 +89,16 @@ def run(environ: Mapping[str, str]) -> int:
     return 1 if "WRONG" in results else 0
 
 
+def extensions() -> list[str]:
+    """The native modules, by the stubs that are shipped for them whether they are built or not."""
+    folders = importlib.util.find_spec("audio_native").submodule_search_locations  # type: ignore[union-attr]
+    return sorted(path.stem for folder in folders or () for path in Path(folder).glob("*.pyi"))
+
+
 def _extensions() -> str:
     missing = []
-    for name in EXTENSIONS:
+    names = extensions()
+    for name in names:
         try:
             importlib.import_module(f"audio_native.{name}")
         except ImportError:
@@ -100,7 +106,7 @@ def _extensions() -> str:
     if missing:
         raise Problem(f"not built: {', '.join(missing)}; build them: make build")
     dispatch = importlib.import_module("audio_native.dispatch")
-    return f"{len(EXTENSIONS)} built; instruction set {dispatch.ISA}, available {', '.join(dispatch.AVAILABLE)}"
+    return f"{len(names)} built; instruction set {dispatch.ISA}, available {', '.join(dispatch.AVAILABLE)}"
 
 
 def _speech() -> str:

@@ -55,6 +55,17 @@ def test_all_is_well(env: dict[str, str], capsys: pytest.CaptureFixture[str]) ->
     assert found["postgres"][1].endswith("schema applied")
 
 
+def test_every_extension_is_looked_for(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = {path.stem for path in (ROOT / "audio_native").glob("*.pyx")}
+    assert set(doctor.extensions()) == built
+    assert f"{len(built)} built;" in doctor._extensions()
+    monkeypatch.setitem(sys.modules, "audio_native.tape", None)
+    _, found = examine(env | {"PORT": "x"}, capsys)
+    assert found["extensions"] == ("WRONG", "not built: tape; build them: make build")
+
+
 @pytest.mark.parametrize(
     ("carriers", "says"), [((), "no carrier"), (("TELNYX",), "Telnyx"), (("TWILIO", "TELNYX"), "Twilio and Telnyx")]
 )
