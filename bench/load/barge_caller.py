@@ -60,7 +60,8 @@ class BargeCaller:
     __slots__ = (
         "_after_clear", "_agent_frames", "_clip", "_clips", "_first_arrived", "_frame_at", "_heard", "_interruptions",
         "_is_noise_epoch", "_judge", "_line", "_noise", "_noise_at", "_quiet", "_since_noise", "_speech_end_ns",
-        "_state", "_think_frames", "_waited", "_wants_noise", "call_no", "is_ready", "record", "stopping",
+        "_state", "_think_frames", "_waited", "_wants_noise", "_was_paused", "call_no", "is_ready", "record",
+        "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +79,7 @@ class BargeCaller:
         self._noise = noise
         self._think_frames = think_frames
         self._state = "greeting"  # greeting, speaking, waiting
-        self._wants_noise = False
+        self._wants_noise = self._was_paused = False
         self._noise_at = -1
         self._since_noise = LATE_CLEAR_FRAMES + 1
         self._waited = self._quiet = self._agent_frames = 0
@@ -125,6 +126,7 @@ class BargeCaller:
         self._after_clear.cleared(self._judge.seen)
         if self._is_noise_epoch:
             record.false_pauses += 1
+            self._was_paused = True
         elif record.barge_ins and record.barge_ins[-1].clear_ns is None:
             record.barge_ins[-1].clear_ns = now_ns
         else:
@@ -175,7 +177,7 @@ class BargeCaller:
 
     def _interrupt(self, now_ns: int) -> str:
         """The answer was judged by its code; now it is cut short."""
-        self._judge.judge(b"".join(self._heard))
+        self._judge.judge(b"".join(self._heard), was_interrupted=True)
         self._settle()
         # The first frame of the clip is what the microphone took in the 20 ms that end now.
         self.record.barge_ins.append(BargeIn(now_ns - FRAME_NS))
@@ -183,14 +185,18 @@ class BargeCaller:
         return self._begin(self._interruptions[self.record.turns_expected % len(self._interruptions)], now_ns)
 
     def _next_turn(self, now_ns: int) -> str | None:
-        if self._state != "greeting":
-            self._judge.judge(b"".join(self._heard))
+        is_whole = self._state == "greeting" or self._judge.judge(
+            # A false pause is counted as that; whether the answer goes on after it is the server's to choose.
+            b"".join(self._heard),
+            was_interrupted=self._was_paused,
+        )
         self._settle()
         self.is_ready = True
         if self.stopping:
             return None
         self._wants_noise = False
-        self._line.end_utterance()
+        if is_whole:
+            self._line.end_utterance()
         return self._begin(self._clips[(self.call_no + self.record.turns_expected) % len(self._clips)], now_ns)
 
     def _begin(self, clip: Clip, now_ns: int) -> str:
@@ -211,6 +217,7 @@ class BargeCaller:
             self.record.turns_expected += 1
             self._state = "waiting"
             self._waited = self._quiet = self._agent_frames = 0
+            self._was_paused = False
             self._heard.clear()
         return payload
 

@@ -182,6 +182,7 @@ class Crowd(Generic[C]):
             "errors": self._errors(),
             "turns_expected": sum(record.turns_expected for record in records),
             "turns_completed": sum(record.turns_completed for record in records),
+            "broken_off": sum(record.broken_off for record in records),
             "generator_cpu": round((after.generator_cpu_s - before.generator_cpu_s) / wall, 3),
             "simulator_cpu": round((after.simulator_cpu_s - before.simulator_cpu_s) / wall, 3),
             "generator_late_ms": {"p99": None if late is None else round(late, 2)},

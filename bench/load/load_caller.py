@@ -4,7 +4,8 @@
                                                    └── patience over: the turn is missing
 
 A turn is complete when a code was heard with this caller's number, a turn not heard before, and the hash of exactly the
-words that the scripted recogniser gives for it (docs/tone-code.md, turn_judge.py).
+words that the scripted recogniser gives for it, and then the rest of the answer (docs/tone-code.md, turn_judge.py). A
+caller who speaks after half an answer does not end it: what comes then came too late.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ class LoadCaller:
         "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
     )  # fmt: skip
 
-    def __init__(
-        self, number: str, clips: list[Clip], think_frames: int, proof: Proof = "tone codes"
-    ) -> None:
+    def __init__(self, number: str, clips: list[Clip], think_frames: int, proof: Proof = "tone codes") -> None:
         self.record = LoadRecord()
         self.stopping = False
         self.is_ready = False
@@ -86,8 +85,7 @@ class LoadCaller:
         return self._quiet * FRAME_MS >= QUIET_MS and self._quiet >= self._think_frames
 
     def _next_turn(self, now_ns: int) -> str | None:
-        if self._state == "waiting":
-            self._judge.judge(b"".join(self._heard))
+        is_whole = self._judge.judge(b"".join(self._heard)) if self._state == "waiting" else True
         self.is_ready = True
         self._heard.clear()
         if self.stopping:
@@ -95,7 +93,8 @@ class LoadCaller:
         self._state = "speaking"
         self._frame_at = 0
         self._clip = self._clips[(self.call_no + self.record.turns_expected) % len(self._clips)]
-        self._line.end_utterance()
+        if is_whole:
+            self._line.end_utterance()
         return self._speak(now_ns)
 
     def _speak(self, now_ns: int) -> str:

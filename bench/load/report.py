@@ -49,6 +49,7 @@ COMMON_ROWS: Rows = {
     "turn latency p50/p95/p99, ms": lambda one: trio(one["turn_latency_ms"]),
     "own p50/p95/p99 (server says), ms": lambda one: trio(one["own_latency_ms"]),
     "turns completed of expected": lambda one: f"{one['turns_completed']} of {one['turns_expected']}",
+    "  answers that broke off": lambda one: str(one["broken_off"]),
     "underruns, overfills": lambda one: f"{one['underruns']}, {one['overfills']}",
     "dropped, errors": lambda one: f"{one['dropped']}, {one['errors']}",
     "frames in, out": lambda one: f"{one['frames_in']}, {one['frames_out']}",

@@ -140,7 +140,7 @@ class Soak:
         self._expected += record.turns_expected
         self._completed += record.turns_completed
         if record.turns_completed < record.turns_expected:
-            heard = f"{record.damaged} damaged and {record.wrong} wrong codes"
+            heard = f"{record.damaged} damaged and {record.wrong} wrong codes, {record.broken_off} answers broke off"
             self._bad.append(f"call {call.from_} ({call.sid}) was not answered: {heard}")
         if call.ended_by != "caller":
             self._errors += 1

@@ -1,4 +1,5 @@
-"""Whether an answer is the right one, by sound alone: the tone code of this caller, a new turn, and the right words.
+"""Whether an answer is the right one, by sound alone: the tone code of this caller, a new turn, the right words, and
+all of it: docs/tone-code.md says how long the rest of an answer lasts.
 
 An utterance that the server cut in two gives the words of both; both are then accepted, in their order.
 """
@@ -7,27 +8,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.load.tone import ToneCode, crc16, read_codes
+from bench.load.tone import CODE_SAMPLES, ToneCode, crc16, find_codes
 from bench.sim.sound import FRAME_SAMPLES, is_audible
 
 MAX_SPLIT = 8
 """Utterances of one turn: where the server's VAD cuts it, and noise before it that was taken for words."""
 MAX_AHEAD = 127
 """A code has 8 bits of the turn's number: what is more than half of them ahead is an old turn."""
-
+REST_FRAMES = 75
+"""Audible in every answer after its code: ten words of 150 ms."""
+MAX_LOST_FRAMES = 2
+"""Of the rest: the begin of a code is known to 5 ms, and what is heard is cut into frames anywhere."""
 MIN_AUDIBLE_FRAMES = 25
 """Half a second: an answer, not a click."""
 
 
 @dataclass(slots=True)
 class LoadRecord:
-    """What a caller counted. Latencies: last speech sample sent → first audible sample received."""
+    """What a caller counted. Latencies: last speech sample sent → first audible sample received.
+
+    broken_off: answers with the right code that ended before their end, though nobody interrupted.
+    """
 
     turns_expected: int = 0
     turns_completed: int = 0
     damaged: int = 0
     wrong: int = 0
     split: int = 0
+    broken_off: int = 0
     latency_ms: list[float] = field(default_factory=list)
     speech_frames: int = 0
     frames: int = 0
@@ -44,16 +52,28 @@ class TurnJudge:
         self._record = record
         self.seen = 0
 
-    def judge(self, heard: bytes) -> bool:
-        """`heard` is all that was heard since the caller spoke; counts what it finds."""
-        codes, damaged = read_codes(heard)
-        record = self._record
-        record.damaged += damaged
-        right = sum(self._is_right(code) for code in codes)
-        record.wrong += len(codes) - right
-        if right:
-            record.turns_completed += 1
-        return bool(right)
+    def judge(self, heard: bytes, *, was_interrupted: bool = False) -> bool:
+        """`heard` is all that was heard since the caller spoke; counts what it finds.
+
+        Returns whether an answer was right and, unless `was_interrupted`, heard to its end. Of several, as for a turn
+        that the server cut, the last is meant: those before it may have been cancelled by the caller's own words.
+        """
+        record, rest = self._record, None
+        found = find_codes(heard)
+        for no, (at, code) in enumerate(found):
+            if code is None:
+                record.damaged += 1
+            elif self._is_right(code):
+                rest = heard[at + CODE_SAMPLES : found[no + 1][0] if no + 1 < len(found) else None]
+            else:
+                record.wrong += 1
+        if rest is None:
+            return False
+        if not was_interrupted and audible_frames(rest) < REST_FRAMES - MAX_LOST_FRAMES:
+            record.broken_off += 1
+            return False
+        record.turns_completed += 1
+        return True
 
     def _is_right(self, code: ToneCode) -> bool:
         """Whether it is this caller's, later than all before, and of the right words; then it is the last one seen."""
@@ -70,6 +90,10 @@ class TurnJudge:
         return False
 
 
+def audible_frames(heard: bytes) -> int:
+    return sum(is_audible(heard[at : at + FRAME_SAMPLES]) for at in range(0, len(heard), FRAME_SAMPLES))
+
+
 class SoundJudge:
     """Where answers cannot prove themselves: something was said for a while after the caller spoke."""
 
@@ -80,8 +104,7 @@ class SoundJudge:
         self.seen = 0
 
     def judge(self, heard: bytes) -> bool:
-        frames = range(0, len(heard), FRAME_SAMPLES)
-        if sum(is_audible(heard[at : at + FRAME_SAMPLES]) for at in frames) < MIN_AUDIBLE_FRAMES:
+        if audible_frames(heard) < MIN_AUDIBLE_FRAMES:
             return False
         self._record.turns_completed += 1
         self.seen += 1

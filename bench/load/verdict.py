@@ -55,6 +55,7 @@ def broken(result: Result) -> list[str]:
     if completed < expected:
         reasons.append(f"{expected - completed} of {expected} turns were not answered, or not with the right words")
     for name, text in (
+        ("broken_off", "answers ended before their end, though nobody interrupted"),
         ("errors", "calls failed or were complained about"),
         ("dropped", "messages had to be dropped"),
         ("underruns", "times the caller's buffer ran dry inside an utterance"),

@@ -41,10 +41,14 @@ def tone(ms: int, hz: int = 440) -> bytes:
 
 
 Broken = Literal[
-    "", "pacer", "slow pacer", "vad", "barge-in", "one in fifty", "late clear", "stale", "account", "leak", "task leak"
-]
+    "", "pacer", "slow pacer", "halting", "breaking off", "vad", "barge-in", "one in fifty", "late clear", "stale",
+    "account", "leak", "task leak",
+]  # fmt: skip
 LEAD_MS, CHUNK_MS, CHUNK_BYTES = 200, 100, 800
 LATE_CLEAR_MS = 300
+HALT_AFTER_BYTES, HALT_NS = 8800, 1_000_000_000
+KEPT_BYTES = 8000
+"""Of each answer that is broken off: its code, and little more."""
 
 
 @dataclass
@@ -87,6 +91,8 @@ class Agent(WSListener):
         self._heard_utterances = 0
         self._queue = b""
         self._ahead_ms = 0.0
+        self._sent_bytes = 0
+        self._halt_until_ns = 0
         self._clear_in = -1
         self._last_ns = 0
         self._speech_end_ns = 0
@@ -123,8 +129,9 @@ class Agent(WSListener):
     def speak(self, pcmu: bytes) -> None:
         self._utterance += 1
         self._playing = f"u{self._utterance}"
-        self._queue = pcmu
+        self._queue = pcmu[:KEPT_BYTES] if self.behaviour.broken == "breaking off" else pcmu
         self._ahead_ms = 0.0
+        self._sent_bytes = self._halt_until_ns = 0
         self._send_due()
 
     def send(self, event: str, **inner: str) -> None:
@@ -150,7 +157,12 @@ class Agent(WSListener):
         # A pacer that waits until the buffer is empty comes too late with every chunk.
         room_ms = 0.0 if self.behaviour.broken == "slow pacer" else LEAD_MS - CHUNK_MS + 20.0
         while self._queue and (not paced or self._ahead_ms <= room_ms):
+            if self.behaviour.broken == "halting" and self._sent_bytes >= HALT_AFTER_BYTES:
+                self._halt_until_ns = self._halt_until_ns or time.monotonic_ns() + HALT_NS
+                if time.monotonic_ns() < self._halt_until_ns:
+                    return
             chunk, self._queue = self._queue[:CHUNK_BYTES], self._queue[CHUNK_BYTES:]
+            self._sent_bytes += len(chunk)
             self.send("media", payload=base64.b64encode(chunk).decode())
             self._ahead_ms += len(chunk) / 8
             if not self._queue:
@@ -165,7 +177,7 @@ class Agent(WSListener):
             self.send("media", payload=base64.b64encode((rest or tone(200))[:CHUNK_BYTES]).decode())
 
     def _interrupt(self) -> None:
-        if self.behaviour.broken == "barge-in":
+        if self.behaviour.broken in ("barge-in", "halting"):
             return
         if self.behaviour.broken == "late clear":
             if self._clear_in < 0:

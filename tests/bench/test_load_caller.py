@@ -22,21 +22,30 @@ TURNS = 3
 Reply = Callable[[int, str], bytes]
 
 
+def answer(call: int, turn: int, words: str) -> bytes:
+    code = f"code {call} {turn} {crc16(words.encode())}"
+    return render(f"{code}, this is the scripted reply that the generator takes apart")
+
+
 def right(turn: int, caller: str) -> bytes:
-    return render(f"code 12 {turn} {crc16(f'turn {turn} of {caller}'.encode())}, yes")
+    return answer(12, turn, f"turn {turn} of {caller}")
+
+
+def all_but_a_word(turn: int, caller: str) -> bytes:
+    return right(turn, caller)[:-1200]
 
 
 def split(turn: int, caller: str) -> bytes:
     last = 2 * turn
-    return render(f"code 12 {last} {crc16(f'turn {last - 1} of {caller} turn {last} of {caller}'.encode())}")
+    return answer(12, last, f"turn {last - 1} of {caller} turn {last} of {caller}")
 
 
 def other_call(turn: int, caller: str) -> bytes:
-    return render(f"code 13 {turn} {crc16(f'turn {turn} of {caller}'.encode())}")
+    return answer(13, turn, f"turn {turn} of {caller}")
 
 
 def other_words(turn: int, caller: str) -> bytes:
-    return render(f"code 12 {turn} {crc16(f'turn {turn} of {caller}!'.encode())}")
+    return answer(12, turn, f"turn {turn} of {caller}!")
 
 
 def repeated(turn: int, caller: str) -> bytes:
@@ -66,15 +75,16 @@ async def call(reply: Reply) -> LoadRecord:
 
 @pytest.mark.slow
 def test_only_the_right_code_completes_a_turn() -> None:
-    # reply -> turns completed, wrong codes, damaged codes
+    # reply -> turns completed, wrong codes, damaged codes, answers broken off
     expected = {
-        right: (3, 0, 0),
-        split: (3, 0, 0),
-        other_call: (0, 3, 0),
-        other_words: (0, 3, 0),
-        repeated: (1, 2, 0),
-        damaged: (0, 0, 3),
-        every_second: (2, 0, 0),
+        right: (3, 0, 0, 0),
+        all_but_a_word: (0, 0, 0, 3),
+        split: (3, 0, 0, 0),
+        other_call: (0, 3, 0, 0),
+        other_words: (0, 3, 0, 0),
+        repeated: (1, 2, 0, 0),
+        damaged: (0, 0, 3, 0),
+        every_second: (2, 0, 0, 0),
     }
 
     async def main() -> list[LoadRecord]:
@@ -83,7 +93,8 @@ def test_only_the_right_code_completes_a_turn() -> None:
 
     for (reply, counts), record in zip(expected.items(), uvloop.run(main()), strict=True):
         assert record.turns_expected == TURNS
-        assert (record.turns_completed, record.wrong, record.damaged) == counts, reply.__name__
+        found = (record.turns_completed, record.wrong, record.damaged, record.broken_off)
+        assert found == counts, reply.__name__
         assert len(record.latency_ms) == TURNS
         # The stand-in answers after 20 frames of silence.
         assert all(one >= 350 for one in record.latency_ms), (reply.__name__, record.latency_ms)

@@ -286,6 +286,19 @@ def test_only_later_turns_are_answers(turns: tuple[int, ...], right: tuple[bool,
     assert (record.turns_completed, record.wrong) == (sum(right), len(right) - sum(right))
 
 
+def test_an_answer_is_heard_to_its_end_unless_it_was_interrupted() -> None:
+    record = LoadRecord()
+    judge = TurnJudge(CALLER, record)
+    assert not judge.judge(answer(1)[:8000])
+    # Silence in the place of the rest is no answer either.
+    assert not judge.judge(answer(2)[:8000] + b"\xff" * 20_000)
+    assert judge.judge(answer(3)[:8000], was_interrupted=True)
+    # The first one was cancelled by the caller's own words: the last one counts.
+    assert judge.judge(answer(4)[:8000] + answer(5))
+    assert not judge.judge(answer(6) + answer(7)[:8000])
+    assert (record.turns_completed, record.broken_off) == (2, 3)
+
+
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -298,6 +311,7 @@ GOOD: dict[str, Any] = {
     "floor_after_us_per_frame": 5.4,
     "turns_expected": 10,
     "turns_completed": 10,
+    "broken_off": 0,
     "errors": 0,
     "dropped": 0,
     "underruns": 0,
@@ -331,6 +345,7 @@ def test_a_run_is_invalid_when_the_machine_was_at_fault(change: dict[str, Any], 
     ("change", "reason"),
     [
         ({"turns_completed": 9}, "1 of 10 turns"),
+        ({"broken_off": 1}, "1 answers ended before their end"),
         ({"errors": 1}, "calls failed"),
         ({"dropped": 1}, "dropped"),
         ({"underruns": 1}, "ran dry"),
