@@ -27,6 +27,9 @@ MAX_RMS = 28_000
 # Of what is louder than -16 dBFS, neighbouring samples are alike in every voice; loud hiss is no sound of speech.
 NOISE_RMS = 5200
 NOISE_LIKENESS = 0.35
+# Tones are no noise, however high: two of them have so much of their power in so few lines of the spectrum.
+TONE_LINES = 8
+TONE_SHARE = 0.9
 # From one sample to the next by three quarters of a half scale, so often in a second: samples of another kind, or their
 # bytes in the wrong order. Voices, 24 dB apart: none; clipped by 10 dB: 370 at 8 kHz, 110 at 16 kHz.
 JUMP_LEVEL = 24_000
@@ -141,7 +144,7 @@ class Opening:
         power = float(np.dot(level, level))
         rms = (power / len(level)) ** 0.5
         likeness = float(np.dot(level[1:], level[:-1])) / power if power else 1.0
-        if rms > MAX_RMS or (rms > NOISE_RMS and likeness < NOISE_LIKENESS):
+        if rms > MAX_RMS or (rms > NOISE_RMS and likeness < NOISE_LIKENESS and not _is_tone(level)):
             raise self._bad(f"noise where speech was expected (level {rms:.0f}, likeness {likeness:.2f})")
         jumps = np.count_nonzero(np.abs(np.diff(sound)) > JUMP_LEVEL)
         if jumps * rate_hz > JUMPS_PER_S * len(sound):
@@ -159,6 +162,11 @@ class Opening:
     def _bad(self, what: str) -> ProviderProtocolError:
         self._held.clear()
         return ProviderProtocolError(what, provider=self._provider)
+
+
+def _is_tone(level: np.ndarray) -> bool:
+    power = np.abs(np.fft.rfft(level * np.hanning(len(level)))) ** 2
+    return bool(np.sort(power)[-TONE_LINES:].sum() > TONE_SHARE * power.sum())
 
 
 def _samples(audio: bytes, fmt: AudioFormat) -> np.ndarray:

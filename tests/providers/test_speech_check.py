@@ -239,6 +239,17 @@ def test_the_own_adapters_pass_the_whole_way() -> None:
     assert sound(rig.speak()) == render(TEXT)
 
 
+@pytest.mark.parametrize("ms", [20, 100])
+def test_a_tone_code_is_no_noise_and_has_a_pace_of_its_own(ms: int) -> None:
+    dice = random.Random(7)
+    texts = [f"code {dice.randrange(10_000)} {dice.randrange(256)} {dice.randrange(65_536)}," for _ in range(40)]
+    texts += [f"{one} this is the scripted reply that the generator takes apart" for one in texts]
+    rig = Rig([chunks(render(one), PCMU_8K, ms) for one in texts])
+    for one in texts:
+        assert sound(rig.speak(one)) == render(one)
+    assert rig.failures() == []
+
+
 def test_a_good_voice_is_given_on_with_the_chunk_that_holds_its_first_sound() -> None:
     opening = Opening("a", must_sound=True)
     silence = AudioChunk(bytes(3200), S16_16K)
