@@ -34,9 +34,10 @@ from bench.load.figure import percentile, table
 from bench.load.load_caller import LoadCaller
 from bench.load.provider_sims import SCRIPTED
 from bench.load.rig import FROM_PREFIX, GREETING, going_first, on_core, two_cores, wait_for
-from bench.load.server_process import PUBLIC_URL, ServerFailed, ServerProcess
+from bench.load.server_process import PUBLIC_URL, ServerFailed, ServerProcess, one_line
 from bench.out_file import out_file
 from bench.sim.sound import FRAME_MS, Clip
+from bench.sim.tasks import Tasks
 from bench.sim.twilio import Account, Exchange
 
 VARIANTS: dict[str, dict[str, bool]] = {
@@ -187,7 +188,7 @@ async def call_all(run: Run, to: Sequence[tuple[Stand, str]], calls: int, clips:
     Returns the length of all calls, s.
     """
     callers: list[LoadCaller] = []
-    async with asyncio.TaskGroup() as tasks:
+    async with Tasks() as tasks:
         placed = []
         for number in range(calls):
             for stand, to_number in to:
@@ -247,7 +248,7 @@ def main(argv: list[str]) -> int:
         else:
             run = uvloop.run(measure(asked.calls, asked.seconds, asked.rounds, asked.vad))
     except ServerFailed as error:
-        print(error, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     print(told(run))
     for problem in run.problems:

@@ -19,6 +19,7 @@ from bench.load.server_process import Usage
 from bench.load.turn_judge import LoadRecord
 from bench.sim.exchange import PhoneCall
 from bench.sim.party import Party
+from bench.sim.tasks import Tasks
 from bench.sim.twilio_stream import MediaStream
 
 BASE_CALLS = 10
@@ -85,7 +86,7 @@ class Crowd(Generic[C]):
     async def watch(self) -> Seen:
         rig, options = self._rig, self._rig.options
         idle = rig.target.usage()
-        async with asyncio.TaskGroup() as tasks:
+        async with Tasks() as tasks:
             base_calls = min(BASE_CALLS, options.calls)
             await self._ramp(tasks, base_calls)
             base = rig.target.usage()
@@ -99,7 +100,7 @@ class Crowd(Generic[C]):
             await self._finish()
         return Seen(idle, base, begin, end, [one for one in turns if one.get("event") == "turn"])
 
-    async def _ramp(self, tasks: asyncio.TaskGroup, last: int) -> None:
+    async def _ramp(self, tasks: Tasks, last: int) -> None:
         """Start calls until there are `last`, and wait until each has heard its greeting and begun to talk."""
         bench, first, began = self._rig.bench, len(self.callers), time.monotonic()
         for number in range(first, last):

@@ -19,7 +19,7 @@ from bench.load.options import Options, UsageError, check, numbers_of_calls, opt
 from bench.load.plot import draw
 from bench.load.rig import Bench, native_isa
 from bench.load.server_process import ServerFailed
-from bench.load.verdict import Result, is_failed, knee
+from bench.load.verdict import Result, is_failed, knee, not_measured
 from bench.sim.sound import Clip
 
 Rows = dict[str, Callable[[Result], str]]
@@ -77,7 +77,7 @@ def run_bench(asked: argparse.Namespace, run_once: RunOnce, rows: Rows, bench: B
 
     def runs(sound: Sound, given: Bench) -> list[Result]:
         return [
-            told(asked, run_once(options(asked, calls, asked.seconds), sound, given), given)
+            told(asked, calls, run_once(options(asked, calls, asked.seconds), sound, given), given)
             for calls in numbers_of_calls(asked)
         ]
 
@@ -95,10 +95,12 @@ def conclude(
             source.interrupting(),
         )
         results = runs(sound, bench or Bench(isa=native_isa()))
-    except (UsageError, ServerFailed, FloorFailed, source.RecordingError, OSError) as error:
+    except (UsageError, source.RecordingError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(show(results, rows))
+    measured = [one for one in results if "failed" not in one]
+    if measured:
+        print(show(measured, rows))
     curve = bool(getattr(asked, "curve", None))
     most = knee(results) if curve else None
     if curve:
@@ -106,6 +108,8 @@ def conclude(
     if asked.json:
         report: Any = {"curve": results, "knee": most} if curve else results[0]
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
+    if not measured:
+        return 2
     if getattr(asked, "plot", None):
         draw(results, most, asked.plot, "Talkspurt under load")
     return int(any(is_failed(one) for one in results))
@@ -119,9 +123,12 @@ def _callers(asked: argparse.Namespace) -> list[Clip]:
     return source.from_recording(asked.recording, side(asked))
 
 
-def told(asked: argparse.Namespace, run: Awaitable[Result], bench: Bench) -> Result:
-    """Carry out one run; what went wrong is said at once."""
-    result = uvloop.run(run)  # type: ignore[arg-type]
+def told(asked: argparse.Namespace, calls: int, run: Awaitable[Result], bench: Bench) -> Result:
+    """Carry out one run; what went wrong is said at once, be it that there was nothing to measure."""
+    try:
+        result = uvloop.run(run)  # type: ignore[arg-type]
+    except (ServerFailed, FloorFailed) as error:
+        result = not_measured(calls, error)
     result["isa"] = bench.isa
     captured = asked.recording is not None and is_captured(asked.recording)
     result["callers"] = "captures" if captured else "recording" if asked.recording else "clips"

@@ -25,10 +25,17 @@ PUBLIC_URL = "https://bench.example.test"
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 LOG_TAIL_LINES = 30
+LINE_CHARS = 400
 
 
 class ServerFailed(Exception):
     """The server did not come up or went away; holds the end of its log."""
+
+
+def one_line(error: Exception) -> str:
+    """What happened, and the last that the server said, if anything."""
+    lines = [one.strip() for one in str(error).splitlines() if one.strip()]
+    return ": ".join([lines[0].rstrip(":"), *lines[1:][-1:]])[:LINE_CHARS] if lines else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +180,19 @@ class ServerProcess:
     def _processes(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
         """(the server's own, the embedded databases'); raises psutil.NoSuchProcess."""
         main = psutil.Process(self._process.pid)
+        if main.status() == psutil.STATUS_ZOMBIE:  # nobody has noticed yet
+            raise psutil.ZombieProcess(main.pid)
         members = [main, *main.children(recursive=True)]
         name = main.name()
         return [one for one in members if one.name() == name], [one for one in members if one.name() != name]
 
     def pin(self, core: int) -> None:
-        """Keep the server's own process and its threads on one core."""
-        process = psutil.Process(self._process.pid)
-        for thread in process.threads():
-            os.sched_setaffinity(thread.id, {core})
+        """Keep the server's own process and its threads on one core. Raises ServerFailed when it is gone."""
+        try:
+            for thread in psutil.Process(self._process.pid).threads():
+                os.sched_setaffinity(thread.id, {core})
+        except (psutil.NoSuchProcess, ProcessLookupError) as error:
+            raise ServerFailed(f"the server is gone: {error}\n{self.log_tail()}") from None
 
     async def metrics(self) -> str:
         """The text of /metrics; empty when the server does not give it."""
@@ -229,7 +240,8 @@ class ServerProcess:
 
     async def _stop(self) -> None:
         if self.is_running:
-            self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has just died
+                self._process.send_signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
             except TimeoutError:

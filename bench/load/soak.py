@@ -31,6 +31,7 @@ from bench.load.short_caller import KINDS, ShortCaller
 from bench.load.verdict import Result
 from bench.sim.exchange import PhoneCall
 from bench.sim.sound import FRAME_SAMPLES, Clip
+from bench.sim.tasks import Tasks
 
 MOST_CALLS = 1_000_000
 NUMBERS = 10_000
@@ -117,7 +118,7 @@ class Soak:
 
     async def _calls(self, count: int) -> None:
         began = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
+        async with Tasks() as tasks:
             for started in range(count):
                 await self._slots.acquire()
                 await asyncio.sleep(max(0.0, began + started / START_PER_S - time.monotonic()))
@@ -261,6 +262,6 @@ def main(argv: list[str], bench: Bench | None = None) -> int:
         one = run_once(
             options(asked, asked.at_once, 0.0), sound, given, asked.calls, asked.max_growth_percent, asked.quiet_s
         )
-        return [told(asked, one, given)]
+        return [told(asked, asked.calls, one, given)]
 
     return conclude(asked, runs, ROWS, bench)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.load.floor import Floor
+from bench.load.floor import Floor, FloorFailed
 from bench.load.rig import Floors
+from bench.load.server_process import ServerFailed, one_line
 from bench.sim.sound import FRAME_MS
 
 Result = dict[str, Any]
@@ -127,6 +128,13 @@ def knee(results: list[Result]) -> int | None:
             break
         most = int(one["calls"])
     return most
+
+
+def not_measured(calls: int, error: ServerFailed | FloorFailed) -> Result:
+    """The result of a run that came to nothing. `failed` holds all that is known, with the end of the server's log."""
+    is_server, why = isinstance(error, ServerFailed), [one_line(error)]
+    verdicts = {"valid": is_server, "broken": why if is_server else [], "why_invalid": [] if is_server else why}
+    return {"calls": calls, "failed": str(error), "problems": [], **verdicts}
 
 
 def concluded(result: Result, floors: Floors, problems: list[str], failures: list[str]) -> Result:

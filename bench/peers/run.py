@@ -23,7 +23,7 @@ from bench.load.floor import EchoFloor, FloorFailed
 from bench.load.options import Options, UsageError
 from bench.load.report import COMMON_ROWS, Rows, Sound, show, trio
 from bench.load.rig import Bench, native_isa
-from bench.load.server_process import ROOT, ServerFailed, ServerProcess
+from bench.load.server_process import ROOT, ServerFailed, ServerProcess, one_line
 from bench.load.verdict import Result
 from bench.out_file import out_file
 from bench.peers.environment import PeerMissing, prepare
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
             measure("pipecat", options, Bench(serve=pipecat_at(python, asked.peer_turn), calibrate=EchoFloor)),
         ]
     except (PeerMissing, ServerFailed, FloorFailed, UsageError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     print(f"{asked.calls} calls at the same time, {asked.seconds:g} s; the peer ends a turn by {asked.peer_turn}")
     print(show(results, ROWS))

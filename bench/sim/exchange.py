@@ -25,6 +25,7 @@ from bench.sim.party import Party
 from bench.sim.playout import CHUNK_MS, LEAD_MS
 from bench.sim.rest import JsonServer
 from bench.sim.sound import FRAME_NS
+from bench.sim.tasks import Tasks
 from bench.sim.ticker import Ticker
 from bench.sim.twilio_stream import MediaStream
 
@@ -98,7 +99,7 @@ class Switchboard(ABC, Generic[C]):
         self._delivering: set[asyncio.Task[None]] = set()
         self._pacing = (lead_ms, chunk_ms)
         self._http: httpx.AsyncClient
-        self._tasks: asyncio.TaskGroup
+        self._tasks: Tasks
 
     @property
     @abstractmethod
@@ -121,7 +122,7 @@ class Switchboard(ABC, Generic[C]):
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,
         )
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         await self._tasks.__aenter__()
         self.rest_url = await self._server.start()
         self.ticker.start()
