@@ -21,7 +21,7 @@ from bench.sim.sound import write_stereo
 from bench.sim.tasks import Tasks
 from tests.bench.load_target import bench_with
 from tests.bench.stand_in import tone
-from tests.bench.test_load_bench import answering, right, short
+from tests.bench.test_load_bench import answering, right
 
 pytestmark = pytest.mark.slow
 MAINS = (capacity.main, latency.main, bargein.main, soak.main)
@@ -72,7 +72,7 @@ def arguments(tmp_path: Path) -> list[str]:
 def bench_of(
     folder: Path, serve: Callable[[Mapping[str, str]], contextlib.AbstractAsyncContextManager[Target]]
 ) -> Bench:
-    return replace(bench_with(answering(short), folder), serve=serve)
+    return replace(bench_with(answering(right), folder), serve=serve)
 
 
 @pytest.mark.parametrize("main", MAINS)
