@@ -51,13 +51,15 @@ async def barge_figures(rig: Rig, callers: list[BargeCaller], noise: Clip | None
     all_of_them = [one for record in records for one in record.barge_ins]
     minutes = sum(record.noise_frames for record in records) / FRAMES_PER_MINUTE
     pauses = sum(record.false_pauses for record in records)
+    decisions = await decisions_ms(rig, callers)
     return {
         "barge_ins": len(all_of_them),
         "barge_ins_cleared": sum(one.clear_ns is not None for one in all_of_them),
         "time_to_clear_ms": percentiles(
             [(one.clear_ns - one.onset_ns) / 1e6 for one in all_of_them if one.clear_ns is not None]
         ),
-        "decision_to_clear_ms": percentiles(await decisions_ms(rig, callers)),
+        "decisions_found": len(decisions),
+        "decision_to_clear_ms": percentiles(decisions),
         "stale_frames_after_clear": sum(record.stale_frames for record in records),
         "noise": noise.text if noise is not None else "none",
         "agent_minutes_in_noise": round(minutes, 2),
@@ -91,6 +93,7 @@ ROWS: Rows = {
     "interruptions cleared": lambda one: f"{one['barge_ins_cleared']} of {one['barge_ins']}",
     "time to clear p50/p95/p99, ms": lambda one: trio(one["time_to_clear_ms"]),
     "decision to clear p50/p95/p99, ms": lambda one: trio(one["decision_to_clear_ms"]),
+    "  decisions found of clears": lambda one: f"{one['decisions_found']} of {one['barge_ins_cleared']}",
     "stale frames after clear": lambda one: str(one["stale_frames_after_clear"]),
     "noise": lambda one: one["noise"],
     f"false pauses a minute (aim {TARGET_FALSE_PAUSES:g})": lambda one: str(one["false_pauses_per_minute"]),

@@ -74,7 +74,9 @@ def bench_with(behaviour: Behaviour, folder: Path, floor: SteadyFloor | None = N
 
     @contextlib.asynccontextmanager
     async def serve(env: Mapping[str, str]) -> AsyncIterator[StandInTarget]:
-        async with StandIn(behaviour) as stand_in:
+        captures = folder / "capture"
+        captures.mkdir(exist_ok=True)
+        async with StandIn(behaviour, captures) as stand_in:
             target = StandInTarget(stand_in, folder)
             try:
                 yield target

@@ -12,8 +12,10 @@ import json
 import math
 import struct
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -40,9 +42,21 @@ def tone(ms: int, hz: int = 440) -> bytes:
     return to_pcmu(struct.pack(f"<{count}h", *samples))
 
 
+def packed(*records: tuple[str, Any]) -> bytes:
+    """A capture of one part and one block, by docs/replay.md: (kind, what is written as JSON)."""
+    framed = b""
+    for kind, value in records:
+        body = json.dumps(value).encode()
+        framed += kind.encode() + len(body).to_bytes(4, "little") + body
+    made = zlib.compressobj(wbits=-12)
+    block = made.compress(framed) + made.flush(zlib.Z_SYNC_FLUSH)
+    sizes = len(block).to_bytes(4, "little") + zlib.crc32(block).to_bytes(4, "little")
+    return b"\x89TSCAPTURE\r\n\x1a\n" + sizes + block
+
+
 Broken = Literal[
     "", "pacer", "slow pacer", "halting", "breaking off", "vad", "barge-in", "one in fifty", "late clear", "stale",
-    "account", "leak", "task leak",
+    "account", "no captures", "leak", "task leak",
 ]  # fmt: skip
 LEAD_MS, CHUNK_MS, CHUNK_BYTES = 200, 100, 800
 LATE_CLEAR_MS = 300
@@ -94,6 +108,7 @@ class Agent(WSListener):
         self._sent_bytes = 0
         self._halt_until_ns = 0
         self._clear_in = -1
+        self._steps: list[tuple[str, Any]] = []
         self._last_ns = 0
         self._speech_end_ns = 0
         self.caller = ""
@@ -105,6 +120,12 @@ class Agent(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        folder = self._stand_in.captures
+        if folder is not None and self.behaviour.broken != "no captures":
+            named = ("S", [0, "TranscriptFinal", {"text": f"turn 1 of {self.caller}"}, []])
+            (folder / f"{self.stream_sid}.capture").write_bytes(packed(("H", {}), named, *self._steps))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
@@ -172,6 +193,7 @@ class Agent(WSListener):
         rest, self._queue = self._queue, b""
         self._playing = ""
         self._ahead_ms = 0.0
+        self._steps.append(("S", [time.monotonic_ns(), "SpeechConfirmed", {}, [["ClearPlayout", {}]]]))
         self.send("clear")
         if self.behaviour.broken == "stale":
             self.send("media", payload=base64.b64encode((rest or tone(200))[:CHUNK_BYTES]).decode())
@@ -215,8 +237,9 @@ class Agent(WSListener):
 class StandIn:
     """HTTP and media on two ports; `url` is the HTTP one and forwards upgrades is not needed: one socket each."""
 
-    def __init__(self, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, captures: Path | None = None) -> None:
         self.behaviour = behaviour or Behaviour()
+        self.captures = captures
         self.posts: list[tuple[str, dict[str, str], bool]] = []
         self.messages: list[dict[str, Any]] = []
         self.upgrades: list[dict[str, str]] = []

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import struct
 import wave
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import pytest
 import redis
 import uvloop
 
-from bench.load import bargein, clips, floor, options, plot, soak, verdict
+from bench.load import bargein, clips, floor, latency, options, plot, soak, verdict
 from bench.load.capture import clear_decisions, since_decision_ms
 from bench.load.floor import EchoFloor, FloorFailed
 from bench.load.noise import noise_clip, speech_rms
@@ -33,7 +31,7 @@ from bench.sim.clipbook import Clipbook
 from bench.sim.sound import Clip, audioop, from_pcmu
 from providers.offline.scripted import render
 from tests.bench.load_target import bench_with
-from tests.bench.stand_in import Behaviour, tone
+from tests.bench.stand_in import Behaviour, packed, tone
 
 # ── the floor ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -237,18 +235,9 @@ def test_decisions_are_read_from_captures_by_caller(tmp_path: Path) -> None:
         [9_000_000, "PlayoutCleared", {"note": "ClearPlayout"}, []],
     ]
 
-    def packed(*records: tuple[str, Any]) -> bytes:
-        framed = b""
-        for kind, value in records:
-            body = json.dumps(value).encode()
-            framed += kind.encode() + len(body).to_bytes(4, "little") + body
-        made = zlib.compressobj(wbits=-12)
-        block = made.compress(framed) + made.flush(zlib.Z_SYNC_FLUSH)
-        # Still being written: the last block is half there.
-        sizes = len(block).to_bytes(4, "little") + zlib.crc32(block).to_bytes(4, "little")
-        return b"\x89TSCAPTURE\r\n\x1a\n" + sizes + block + sizes + block[:20]
-
-    (folder / "one.capture").write_bytes(packed(("H", head), *(("S", one) for one in steps)))
+    whole = packed(("H", head), *(("S", one) for one in steps))
+    # Still being written: the last block is half there.
+    (folder / "one.capture").write_bytes(whole + whole[14:42])
     (folder / "two.capture").write_bytes(packed(("H", head)))
     (folder / "three.capture").write_bytes(b"no capture at all")
     found = clear_decisions(tmp_path)
@@ -344,6 +333,9 @@ def test_a_run_is_invalid_when_the_machine_was_at_fault(change: dict[str, Any], 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        ({"frame_lateness_ms": {"p99": None}}, "frames were late: p99 is not known"),
+        ({"own_latency_ms": {"p50": None, "p99": 9.0}}, "own latency p50 is not known"),
+        ({"own_latency_ms": {"p50": 1.0, "p99": None}}, "own latency p99 is not known"),
         ({"turns_completed": 9}, "1 of 10 turns"),
         ({"broken_off": 1}, "1 answers ended before their end"),
         ({"errors": 1}, "calls failed"),
@@ -359,6 +351,47 @@ def test_a_server_is_broken_for_a_reason(change: dict[str, Any], reason: str) ->
     assert verdict.broken(GOOD) == []
     (why,) = verdict.broken(GOOD | change)
     assert reason in why
+
+
+INTERRUPTED: dict[str, Any] = {
+    "barge_ins": 5,
+    "barge_ins_cleared": 5,
+    "time_to_clear_ms": {"p95": 200.0},
+    "decision_to_clear_ms": {"p99": 20.0},
+    "decisions_found": 5,
+    "stale_frames_after_clear": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"barge_ins_cleared": 4}, "1 of 5 interruptions were not cleared"),
+        ({"time_to_clear_ms": {"p95": 200.1}}, "time to clear p95 200.1 ms"),
+        ({"time_to_clear_ms": {"p95": None}}, "time to clear p95 is not known"),
+        ({"decision_to_clear_ms": {"p99": 20.1}}, "decision to clear p99 20.1 ms"),
+        ({"decision_to_clear_ms": {"p99": None}}, "decision to clear p99 is not known"),
+        ({"decisions_found": 4}, "4 decisions found of 5 clears"),
+        ({"stale_frames_after_clear": 1}, "1 frames of a cancelled answer"),
+    ],
+)
+def test_giving_way_is_broken_for_a_reason(change: dict[str, Any], reason: str) -> None:
+    assert verdict.broken_barge_in(INTERRUPTED) == []
+    (why,) = verdict.broken_barge_in(INTERRUPTED | change)
+    assert reason in why
+
+
+@pytest.mark.parametrize("unknown", ["turn_latency_ms", "server_turn_latency_ms"])
+def test_an_account_without_a_latency_explains_nothing(unknown: str) -> None:
+    good = {
+        "server_turns": 3,
+        "stage_sum_error_ms": 0.0,
+        "turn_latency_ms": {"p50": 510.0},
+        "server_turn_latency_ms": {"p50": 500.0},
+    }
+    assert latency.unexplained(good) == []
+    (why,) = latency.unexplained(good | {unknown: {"p50": None}})
+    assert "None" in why
 
 
 def test_the_knee_is_where_passing_ends() -> None:

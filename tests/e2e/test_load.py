@@ -29,6 +29,7 @@ def test_an_interrupting_caller_is_served_and_the_decision_is_known(tmp_path: Pa
     assert result["errors"] == 0
     # From the server's log and its captures.
     assert result["own_latency_ms"]["p50"] is not None
+    assert result["decisions_found"] == result["barge_ins_cleared"]
     assert 0 < result["decision_to_clear_ms"]["p50"] < 200
     assert result["server_cpu_ms_per_call_s"] > 0
     assert result["problems"] == []
