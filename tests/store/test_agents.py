@@ -200,7 +200,7 @@ async def activate(url: str, settings: str) -> None:
     [
         ('{"from_the_future": 1}', "from_the_future: unknown setting"),
         ('{"stt": {"provider": "azure"}}', "agent one: stt.provider: expected one of moonshine"),
-        ('{"channels": {"browser": {"tts": {"fallbacks": ["scripted", "groq-tts/troy"]}}}}', "groq-tts needs GROQ_API_KEY"),
+        ('{"channels": {"browser": {"tts": {"fallbacks": ["scripted", "groq-tts"]}}}}', "groq-tts needs GROQ_API_KEY"),
         ('{"script": {"intents": []}}', "agent one: script: expected one that the dialogue engine takes"),
     ],
 )
