@@ -121,6 +121,7 @@ class BargeCaller:
 
     def on_clear(self, now_ns: int) -> None:
         record = self.record
+        self._judge.cleared()
         self._settle()
         self._is_noise_epoch = self._noise_at >= 0 or self._since_noise <= LATE_CLEAR_FRAMES
         self._after_clear.cleared(self._judge.seen)
@@ -185,17 +186,15 @@ class BargeCaller:
         return self._begin(self._interruptions[self.record.turns_expected % len(self._interruptions)], now_ns)
 
     def _next_turn(self, now_ns: int) -> str | None:
-        is_whole = self._state == "greeting" or self._judge.judge(
+        if self._state != "greeting":
             # A false pause is counted as that; whether the answer goes on after it is the server's to choose.
-            b"".join(self._heard),
-            was_interrupted=self._was_paused,
-        )
+            self._judge.judge(b"".join(self._heard), was_interrupted=self._was_paused)
         self._settle()
         self.is_ready = True
         if self.stopping:
             return None
         self._wants_noise = False
-        if is_whole:
+        if not self._judge.is_open:
             self._line.end_utterance()
         return self._begin(self._clips[(self.call_no + self.record.turns_expected) % len(self._clips)], now_ns)
 

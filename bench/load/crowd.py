@@ -135,7 +135,8 @@ class Crowd(Generic[C]):
             frames_in=sum(stream.facts.frames_out for stream in streams),
             frames_out=sum(stream.facts.frames_in for stream in streams),
             latencies={caller.call_no: len(caller.record.latency_ms) for caller in self.callers},
-            underruns=sum(stream.playout.counters.underruns for stream in streams),
+            underruns=sum(stream.playout.counters.underruns for stream in streams)
+            + sum(caller.record.gaps for caller in self.callers),
             overfills=sum(stream.playout.counters.overfills for stream in streams),
             metrics=metrics,
             log_bytes=log_bytes,

@@ -73,7 +73,8 @@ class LoadCaller:
             self.record.latency_ms.append((now_ns - self._speech_end_ns) / 1e6)
 
     def on_clear(self, now_ns: int) -> None:
-        """Callers of the load never interrupt: a clear changes nothing here and is counted by the stream."""
+        """Callers of the load never interrupt, but may have taken the silence in an answer for its end."""
+        self._judge.cleared()
 
     def on_end(self, now_ns: int) -> None:
         """The records stand."""
@@ -85,7 +86,8 @@ class LoadCaller:
         return self._quiet * FRAME_MS >= QUIET_MS and self._quiet >= self._think_frames
 
     def _next_turn(self, now_ns: int) -> str | None:
-        is_whole = self._judge.judge(b"".join(self._heard)) if self._state == "waiting" else True
+        if self._state == "waiting":
+            self._judge.judge(b"".join(self._heard))
         self.is_ready = True
         self._heard.clear()
         if self.stopping:
@@ -93,7 +95,7 @@ class LoadCaller:
         self._state = "speaking"
         self._frame_at = 0
         self._clip = self._clips[(self.call_no + self.record.turns_expected) % len(self._clips)]
-        if is_whole:
+        if not self._judge.is_open:
             self._line.end_utterance()
         return self._speak(now_ns)
 

@@ -28,6 +28,7 @@ class LoadRecord:
     """What a caller counted. Latencies: last speech sample sent → first audible sample received.
 
     broken_off: answers with the right code that ended before their end, though nobody interrupted.
+    gaps: those of them that the server itself broke off by a clear, once the caller spoke into their silence.
     """
 
     turns_expected: int = 0
@@ -36,21 +37,31 @@ class LoadRecord:
     wrong: int = 0
     split: int = 0
     broken_off: int = 0
+    gaps: int = 0
     latency_ms: list[float] = field(default_factory=list)
     speech_frames: int = 0
     frames: int = 0
 
 
 class TurnJudge:
-    """Judges the answers to one caller. `seen` is the whole number of the last turn that was answered right."""
+    """Judges the answers to one caller. `seen` is the whole number of the last turn that was answered right.
 
-    __slots__ = ("_call_no", "_number", "_record", "seen")
+    `is_open`: the last answer ended before its end. What comes next may be the rest of it, too late.
+    """
+
+    __slots__ = ("_call_no", "_number", "_record", "is_open", "seen")
 
     def __init__(self, number: str, record: LoadRecord) -> None:
         self._number = number
         self._call_no = int(number[-4:])
         self._record = record
+        self.is_open = False
         self.seen = 0
+
+    def cleared(self) -> None:
+        """The server dropped the rest of what it had to say: it was still inside the answer that had fallen silent."""
+        self._record.gaps += self.is_open
+        self.is_open = False
 
     def judge(self, heard: bytes, *, was_interrupted: bool = False) -> bool:
         """`heard` is all that was heard since the caller spoke; counts what it finds.
@@ -59,6 +70,7 @@ class TurnJudge:
         that the server cut, the last is meant: those before it may have been cancelled by the caller's own words.
         """
         record, rest = self._record, None
+        self.is_open = False
         found = find_codes(heard)
         for no, (at, code) in enumerate(found):
             if code is None:
@@ -71,6 +83,7 @@ class TurnJudge:
             return False
         if not was_interrupted and audible_frames(rest) < REST_FRAMES - MAX_LOST_FRAMES:
             record.broken_off += 1
+            self.is_open = True
             return False
         record.turns_completed += 1
         return True
@@ -97,11 +110,15 @@ def audible_frames(heard: bytes) -> int:
 class SoundJudge:
     """Where answers cannot prove themselves: something was said for a while after the caller spoke."""
 
-    __slots__ = ("_record", "seen")
+    __slots__ = ("_record", "is_open", "seen")
 
     def __init__(self, record: LoadRecord) -> None:
         self._record = record
+        self.is_open = False
         self.seen = 0
+
+    def cleared(self) -> None:
+        """How long an answer lasts is not known here."""
 
     def judge(self, heard: bytes) -> bool:
         if audible_frames(heard) < MIN_AUDIBLE_FRAMES:

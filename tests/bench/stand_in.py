@@ -55,8 +55,8 @@ def packed(*records: tuple[str, Any]) -> bytes:
 
 
 Broken = Literal[
-    "", "pacer", "slow pacer", "halting", "breaking off", "vad", "barge-in", "one in fifty", "late clear", "stale",
-    "account", "no captures", "leak", "task leak",
+    "", "pacer", "slow pacer", "halting", "halting and yielding", "breaking off", "vad", "barge-in", "one in fifty",
+    "late clear", "stale", "account", "no captures", "leak", "task leak",
 ]  # fmt: skip
 LEAD_MS, CHUNK_MS, CHUNK_BYTES = 200, 100, 800
 LATE_CLEAR_MS = 300
@@ -178,7 +178,7 @@ class Agent(WSListener):
         # A pacer that waits until the buffer is empty comes too late with every chunk.
         room_ms = 0.0 if self.behaviour.broken == "slow pacer" else LEAD_MS - CHUNK_MS + 20.0
         while self._queue and (not paced or self._ahead_ms <= room_ms):
-            if self.behaviour.broken == "halting" and self._sent_bytes >= HALT_AFTER_BYTES:
+            if self.behaviour.broken.startswith("halting") and self._sent_bytes >= HALT_AFTER_BYTES:
                 self._halt_until_ns = self._halt_until_ns or time.monotonic_ns() + HALT_NS
                 if time.monotonic_ns() < self._halt_until_ns:
                     return

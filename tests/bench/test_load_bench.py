@@ -71,7 +71,7 @@ def faults(result: Result) -> list[str]:
 
 
 def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
-    names: tuple[Broken, ...] = ("", "pacer", "slow pacer", "vad", "halting", "breaking off")
+    names: tuple[Broken, ...] = ("", "pacer", "slow pacer", "vad", "halting", "halting and yielding", "breaking off")
     cases = {str(name): (capacity.run_once, answering(right, name)) for name in names}
     found = run(cases, tmp_path, calls=3, seconds=2.5)
     good = found[""]
@@ -82,6 +82,7 @@ def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
         "slow pacer": "ran dry inside an utterance",
         "vad": "turns were not answered",
         "halting": "ran dry inside an utterance",
+        "halting and yielding": "ran dry inside an utterance",
         "breaking off": "answers ended before their end",
     }
     for name, reason in expected.items():
@@ -90,7 +91,7 @@ def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
     assert found["slow pacer"]["underruns"] > 10 * good["underruns"] + 10
     assert found["vad"]["turns_completed"] == 0
     # The code of every answer was right and heard; callers took the floor in its pause, or after half of it.
-    for name in ("halting", "breaking off"):
+    for name in ("halting", "halting and yielding", "breaking off"):
         assert found[name]["turns_completed"] == 0
         assert found[name]["broken_off"] == found[name]["turns_expected"]
     assert found["halting"]["frame_lateness_ms"]["max"] == 100
