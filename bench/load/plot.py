@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.load.knee import Knee
+
 PANELS = (
     ("frame_lateness_ms", "frame lateness, ms"),
     ("turn_latency_ms", "turn latency, ms"),
@@ -43,7 +45,7 @@ def panels(results: Sequence[dict[str, Any]]) -> list[tuple[str, list[Line]]]:
     return found
 
 
-def draw(results: Sequence[dict[str, Any]], knee: int | None, path: Path, title: str) -> None:
+def draw(results: Sequence[dict[str, Any]], knee: Knee | None, path: Path, title: str) -> None:
     """Write the image. Raises PlotMissing, and OSError or ValueError for the file."""
     require_matplotlib()
     import matplotlib
@@ -56,8 +58,8 @@ def draw(results: Sequence[dict[str, Any]], knee: int | None, path: Path, title:
     for axis, (label, lines) in zip(axes[:, 0], shown, strict=False):
         for share, calls, values in lines:
             axis.plot(calls, values, marker="o", label=share)
-        if knee is not None:
-            axis.axvline(knee, linestyle=":", color="grey", label=f"knee: {knee} calls")
+        if knee is not None and knee.calls is not None:
+            axis.axvline(knee.calls, linestyle=":", color="grey", label=f"knee: {knee}")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)

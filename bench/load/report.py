@@ -15,11 +15,12 @@ from bench.load import clips as source
 from bench.load.captured import from_captures, is_captured
 from bench.load.figure import table
 from bench.load.floor import FloorFailed
+from bench.load.knee import knee
 from bench.load.options import Options, UsageError, check, numbers_of_calls, options, side
 from bench.load.plot import draw
 from bench.load.rig import Bench, native_isa
 from bench.load.server_process import ServerFailed
-from bench.load.verdict import Result, is_failed, knee, not_measured
+from bench.load.verdict import Result, is_failed, not_measured
 from bench.sim.sound import Clip
 
 Rows = dict[str, Callable[[Result], str]]
@@ -75,11 +76,18 @@ def show(results: Sequence[Result], rows: Rows) -> str:
 def run_bench(asked: argparse.Namespace, run_once: RunOnce, rows: Rows, bench: Bench | None) -> int:
     """All runs that were asked for. Returns 0: all passed, 1: not all, 2: nothing could be measured."""
 
+    def once(calls: int, sound: Sound, given: Bench) -> Result:
+        return told(asked, calls, run_once(options(asked, calls, asked.seconds), sound, given), given)
+
     def runs(sound: Sound, given: Bench) -> list[Result]:
-        return [
-            told(asked, calls, run_once(options(asked, calls, asked.seconds), sound, given), given)
-            for calls in numbers_of_calls(asked)
-        ]
+        results = []
+        for calls in numbers_of_calls(asked):
+            result = once(calls, sound, given)
+            if asked.curve and not result["valid"]:
+                print(f"  {calls} calls: measured again, for the knee", file=sys.stderr)
+                result = once(calls, sound, given)
+            results.append(result)
+        return results
 
     return conclude(asked, runs, rows, bench)
 
@@ -102,16 +110,16 @@ def conclude(
     if measured:
         print(show(measured, rows))
     curve = bool(getattr(asked, "curve", None))
-    most = knee(results) if curve else None
-    if curve:
-        print(f"knee: {'none of these' if most is None else f'{most} calls'}")
+    found = knee(results) if curve else None
+    if found is not None:
+        print(f"knee: {found}")
     if asked.json:
-        report: Any = {"curve": results, "knee": most} if curve else results[0]
+        report: Any = results[0] if found is None else {"curve": results, "knee": found.as_dict()}
         asked.json.write_text(json.dumps(report, indent=2) + "\n")
     if not measured:
         return 2
     if getattr(asked, "plot", None):
-        draw(results, most, asked.plot, "Talkspurt under load")
+        draw(results, found, asked.plot, "Talkspurt under load")
     return int(any(is_failed(one) for one in results))
 
 

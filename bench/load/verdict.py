@@ -124,16 +124,6 @@ def is_failed(result: Result) -> bool:
     return not result["valid"] or bool(result["broken"])
 
 
-def knee(results: list[Result]) -> int | None:
-    """The most calls up to which every run passed: beyond it the server, or the machine, was not up to it."""
-    most = None
-    for one in sorted(results, key=lambda one: int(one["calls"])):
-        if is_failed(one):
-            break
-        most = int(one["calls"])
-    return most
-
-
 def not_measured(calls: int, error: ServerFailed | FloorFailed) -> Result:
     """The result of a run that came to nothing. `failed` holds all that is known, with the end of the server's log."""
     is_server, why = isinstance(error, ServerFailed), [one_line(error)]

@@ -18,9 +18,11 @@ import uvloop
 from bench.load import bargein, clips, floor, latency, options, plot, soak, verdict
 from bench.load.capture import clear_decisions, since_decision_ms
 from bench.load.floor import EchoFloor, FloorFailed
+from bench.load.knee import knee
 from bench.load.noise import noise_clip, speech_rms
 from bench.load.provider_sims import write_book
-from bench.load.report import Sound
+from bench.load.report import Sound, run_bench
+from bench.load.rig import Bench
 from bench.load.server_process import open_connections
 from bench.load.soak import theil_sen
 from bench.load.stale import AfterClear
@@ -394,14 +396,55 @@ def test_an_account_without_a_latency_explains_nothing(unknown: str) -> None:
     assert "None" in why
 
 
-def test_the_knee_is_where_passing_ends() -> None:
-    def one(calls: int, passed: bool) -> dict[str, Any]:
-        return GOOD | {"calls": calls, "broken": [] if passed else ["late"]}
+def of_calls(calls: int, *, passed: bool = True, valid: bool = True) -> dict[str, Any]:
+    return GOOD | {"calls": calls, "valid": valid, "broken": [] if passed else ["late"]}
 
-    assert verdict.knee([one(10, True), one(50, True), one(100, False)]) == 50
+
+def test_the_knee_is_where_passing_ends() -> None:
+    reached = knee([of_calls(10), of_calls(50), of_calls(100, passed=False)])
+    assert (reached.calls, reached.is_reached, str(reached)) == (50, True, "50 calls")
     # What passes beyond a failure was luck.
-    assert verdict.knee([one(100, True), one(50, False), one(10, True)]) == 10
-    assert verdict.knee([one(10, False)]) is None
+    assert str(knee([of_calls(100), of_calls(50, passed=False), of_calls(10)])) == "10 calls"
+    assert str(knee([of_calls(10, passed=False)])) == "less than all of these"
+
+
+def test_a_knee_that_was_not_reached_says_so() -> None:
+    found = knee([of_calls(10), of_calls(50)])
+    text = ">= 50 calls (not reached)"
+    assert str(found) == text
+    assert found.as_dict() == {"calls": 50, "reached": False, "skipped": [], "text": text}
+
+
+def test_an_invalid_run_is_no_failure_of_the_server() -> None:
+    busy = of_calls(50, passed=False, valid=False)
+    found = knee([of_calls(10), busy, of_calls(100), of_calls(200, passed=False)])
+    assert (found.calls, found.is_reached, found.skipped) == (100, True, (50,))
+    assert str(found) == "100 calls; skipped as invalid: 50"
+    assert str(knee([of_calls(10), busy])) == ">= 10 calls (not reached); skipped as invalid: 50"
+    assert str(knee([busy])) == "not known, no run was valid; skipped as invalid: 50"
+
+
+def test_a_curve_measures_an_invalid_point_once_more(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    floors = dict.fromkeys(("picows_us_per_frame", "picows_after_us_per_frame"), 0)
+    asked = options.parser("capacity", "", calls=1, seconds=1).parse_args(
+        ["--curve", "10,50,100", "--json", str(tmp_path / "out.json")]
+    )
+    seen: list[int] = []
+
+    async def run_once(given: options.Options, sound: Sound, bench: object) -> dict[str, Any]:
+        seen.append(given.calls)
+        # 10 is valid at the second time, 50 never.
+        valid = given.calls == 100 or (given.calls == 10 and seen.count(10) == 2)
+        why = [] if valid else ["the generator was late"]
+        return floors | of_calls(given.calls, valid=valid) | {"why_invalid": why, "problems": []}
+
+    assert run_bench(asked, run_once, {}, Bench()) == 1
+    assert seen == [10, 10, 50, 50, 100]
+    said = capsys.readouterr()
+    assert said.err.count("measured again, for the knee") == 2
+    assert "knee: >= 100 calls (not reached); skipped as invalid: 50\n" in said.out
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert [one["valid"] for one in written["curve"]] == [True, False, True] and written["knee"]["skipped"] == [50]
 
 
 def test_a_soak_compares_the_first_thousand_calls_with_all() -> None:
