@@ -27,6 +27,9 @@ OUTCOMES: Mapping[str, str] = {
     "agent_hung_up": "the agent said goodbye, or a limit of its settings was reached; the row of the call says which",
     "handed_over": "the carrier was told to dial `limits.fallback_number`, and did",
     "media_lost": "the media stream broke or fell silent; a call that goes on in a second stream is counted again",
+    "no_media": "the media stream that was promised never came, or said nothing; one that comes later is counted again",
+    "refused": "the media stream was refused: not the secret of this call, or messages that its carrier does not send",
+    "busy": "the call's first fact was not on disk within a second, and the carrier was told that we are busy",
     "drained": "the process was told to stop and did not wait longer",
     "error": "a fault of ours ended the call",
 }

@@ -29,7 +29,7 @@ def ends_in_code() -> set[str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("end", "_leave")
+                and node.func.attr in ("end", "_leave", "_never_began", "_expire")
             ):
                 values = node.args
             elif isinstance(node, ast.Assign) and any(

@@ -90,6 +90,8 @@ class StreamEntry:
         "_socket",
         "_started",
         "_wire",
+        "end_reason",
+        "facts",
         "id",
     )
 
@@ -105,6 +107,10 @@ class StreamEntry:
     ) -> None:
         """`secret`: from the path of a carrier whose `start` cannot carry it."""
         self.id = stream_id
+        self.facts: CallFacts | None = None
+        """Whose stream it is, as soon as its secret was taken."""
+        self.end_reason = ""
+        """Why no call came of it."""
         self._wire = wire
         self._socket = socket
         self._redeem = redeem
@@ -131,20 +137,24 @@ class StreamEntry:
                 started = await self._started
         except TimeoutError:
             log.warning("stream %s sent no start within %d ms", self.id, START_MS, extra={"event": "refused_stream"})
+            self.end_reason = "no_media"
             self._socket.close(CLOSE_POLICY)
             return None
         except RemoteWireError as error:
             log.warning("stream %s refused: %s", self.id, error, extra={"event": "refused_stream"})
+            self.end_reason = "no_media" if self._closed_code else "refused"
             self._socket.close(error.close_code)
             return None
         claim = await self._redeem(self._secret or started.parameters.get("secret", ""))
         if claim is None or self._closed_code:
             log.warning("stream %s: secret refused", self.id, extra={"event": "refused_stream"})
+            self.end_reason = "no_media" if self._closed_code else "refused"
             self._socket.close(CLOSE_POLICY)
             return None
-        facts = CallFacts(**{name: str(claim[name]) for name in CallFacts.__slots__})
+        self.facts = facts = CallFacts(**{name: str(claim[name]) for name in CallFacts.__slots__})
         if facts.carrier != "browser" and facts.carrier_call_id != started.call_id:
             log.warning("stream %s: secret of another call", self.id, extra={"event": "refused_stream"})
+            self.end_reason = "refused"
             self._socket.close(CLOSE_POLICY)
             return None
         with bind_call(facts.call_id):

@@ -30,7 +30,7 @@ class Place:
     """What is held for a stream that was promised: a place in the count, and connections to its services."""
 
     until_s: float = 0.0
-    carrier_call_id: str = ""
+    facts: CallFacts | None = None
     providers: CallProviders | None = None
     ahead: OpenedAhead | None = None
 

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 # Twilio connects within a second or reports 31901.
 RESERVATION_S = 15.0
+TOKEN_MARGIN_S = 1.0
 # Frames come every 20 ms, so silence of the socket is the sign of a lost line.
 STREAM_SILENCE_NS = 2_000_000_000
 WATCH_S = 0.25
@@ -47,7 +48,7 @@ WATCH_S = 0.25
 MAX_RESUMES = 3
 PUT_AWAY_S = 5.0
 # Ends of a stream after which the caller is still owed something; "" is one that was not put away in time.
-UNFINISHED = frozenset({"", "media_lost", "error", "drained"})
+UNFINISHED = frozenset({"", "media_lost", "error", "drained", "no_media", "refused"})
 MAX_PINNED_VERSIONS = 256
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
 SPOOL_S = 1.0
@@ -100,9 +101,7 @@ class CallPlane:
             for entry in [*self._entries.values()]:
                 if entry.session is not None:
                     entry.session.end("drained")
-            for place in [*self._reserved.values()]:
-                await place.release()
-            self._reserved.clear()
+            await asyncio.gather(*(self._expire(stream_id, "drained") for stream_id in self._reserved))
 
     @property
     def active(self) -> int:
@@ -118,10 +117,8 @@ class CallPlane:
         while True:
             await asyncio.sleep(WATCH_S)
             now_s, now_ns = loop.time(), self._services.clock.now_ns()
-            for stream_id in [one for one, place in self._reserved.items() if place.until_s < now_s]:
-                await self._reserved.pop(stream_id).release()
-                log.warning("stream %s never came", stream_id, extra={"event": "no_media"})
-                self._services.metrics.observe_media_lost("no_media")
+            late = [stream_id for stream_id, place in self._reserved.items() if place.until_s < now_s]
+            await asyncio.gather(*(self._expire(stream_id, "no_media") for stream_id in late))
             for entry in [*self._entries.values()]:
                 session = entry.session
                 if session is not None and now_ns - session.last_message_ns > STREAM_SILENCE_NS:
@@ -150,8 +147,12 @@ class CallPlane:
         try:
             if await self._is_on_record(facts, version):
                 reserved = await self._issue(stream_id, facts, version.settings.for_channel(carrier))
+            else:
+                self._never_began(facts, "busy")
         finally:
             if reserved is None:
+                if not self._has_ended(facts):
+                    self._never_began(facts, "error")
                 await self._give_back(stream_id)
         return reserved
 
@@ -213,14 +214,34 @@ class CallPlane:
     def _hold(self, facts: CallFacts) -> str:
         """Keep a place for a stream of the call, for RESERVATION_S. Returns the stream's id."""
         stream_id = secrets.token_urlsafe(16)
-        until_s = asyncio.get_running_loop().time() + RESERVATION_S
-        self._reserved[stream_id] = Place(until_s, facts.carrier_call_id)
+        # Given up before its token expires: until then an unused token says that no process has let the stream in.
+        keep_s = min(RESERVATION_S, self._tokens.ttl_s - TOKEN_MARGIN_S)
+        self._reserved[stream_id] = Place(asyncio.get_running_loop().time() + keep_s, facts)
         return stream_id
 
     async def _give_back(self, stream_id: str) -> None:
         place = self._reserved.pop(stream_id, None)
         if place is not None:
             await place.release()
+
+    async def _expire(self, stream_id: str, reason: str) -> None:
+        """The stream has not come here: its place is free, and its call over, unless another process has let it in."""
+        place = self._reserved.get(stream_id)
+        if place is None or place.facts is None:
+            return
+        facts = place.facts
+        is_unused = await self._tokens.known(_stream_of(facts.carrier, stream_id))
+        if self._reserved.get(stream_id) is not place:
+            return  # it has come meanwhile
+        del self._reserved[stream_id]
+        if is_unused:
+            extra = {"event": reason, "call_id": facts.call_id, "carrier_call_id": facts.carrier_call_id}
+            log.warning("stream %s never came", stream_id, extra=extra)
+            if reason == "no_media":
+                self._services.metrics.observe_media_lost(reason)
+            if not self._has_ended(facts):
+                self._never_began(facts, reason)
+        await place.release()
 
     async def _issue(self, stream_id: str, facts: CallFacts, settings: AgentSettings | None) -> Reserved | None:
         """The stream's secret; and while the phone rings connect to the services that it will need."""
@@ -284,9 +305,9 @@ class CallPlane:
             await place.release()
         if session is None:
             entry.close(CLOSE_INTERNAL)
-            promised = self._known.get(place.carrier_call_id)
-            if promised is not None and not promised.ended.is_set():
-                self._never_began(promised.facts)
+            facts = entry.facts or place.facts
+            if facts is not None and not self._has_ended(facts):
+                self._never_began(facts, entry.end_reason or "error")
             return
         self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason)
         known = self._known.get(session.facts.carrier_call_id)
@@ -310,17 +331,23 @@ class CallPlane:
         try:
             return self._session_of(place, facts, started, wire, sink, close_socket)
         except Exception as error:
-            self._never_began(facts)
+            self._never_began(facts, "error")
             raise CallError(f"call {facts.call_id} did not begin: {error!r}") from error
 
-    def _never_began(self, facts: CallFacts) -> None:
+    def _has_ended(self, facts: CallFacts) -> bool:
+        known = self._known.get(facts.carrier_call_id)
+        return known is not None and known.facts == facts and known.ended.is_set()
+
+    def _never_began(self, facts: CallFacts, reason: str) -> None:
         """The call that was promised ends here: it is on record, and what the carrier asks next gets an answer."""
         services = self._services
-        services.metrics.observe_call_end(facts.carrier, "error")
+        services.metrics.observe_call_end(facts.carrier, reason)
         services.spool.append_nowait(
-            CallEnded(call_id=facts.call_id, reason="error", duration_ms=0, at=services.clock.wall_s(), counters={})
+            CallEnded(call_id=facts.call_id, reason=reason, duration_ms=0, at=services.clock.wall_s(), counters={})
         )
-        self._known.end(self._known.get(facts.carrier_call_id) or self._known.add(facts), "error")
+        known = self._known.get(facts.carrier_call_id) or self._known.add(facts)
+        if known.facts == facts:
+            self._known.end(known, reason)
 
     def _session_of(
         self,
@@ -338,8 +365,11 @@ class CallPlane:
         settings = version.settings.for_channel(cast(Channel, facts.carrier))
         known = self._known.get(facts.carrier_call_id)
         conversation, resumed = None, known is not None and known.resumes > 0
-        if known is not None and resumed:
-            conversation, known.conversation, known.end_reason = known.conversation, None, ""
+        if known is not None:
+            if resumed:
+                conversation, known.conversation = known.conversation, None
+            # One that came after its place had been given up has ended on record; it goes on.
+            known.end_reason = ""
             known.ended.clear()
         if place.providers is None:
             place.attach(self._providers_for(settings))

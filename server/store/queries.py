@@ -22,9 +22,10 @@ ON CONFLICT (id) DO NOTHING
 
 ANSWER_CALL = "UPDATE call SET answered_at = COALESCE(answered_at, to_timestamp($2)) WHERE id = $1"
 
+# The first end stands, but for that of a call that had not begun: its stream may come later, or to another process.
 END_CALL = """
 UPDATE call SET end_reason = $2, duration_ms = $3, ended_at = to_timestamp($4), counters = $5
-WHERE id = $1 AND ended_at IS NULL
+WHERE id = $1 AND (ended_at IS NULL OR end_reason IN ('no_media', 'refused'))
 """
 
 INSERT_TURN = """

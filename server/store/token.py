@@ -58,6 +58,7 @@ class StreamTokens:
     """Issues and redeems.
 
     Attributes:
+        ttl_s: how long a token is good.
         fallback_issued: tokens that only this process knows. fallback_redeemed: let in without Redis.
         evicted: tokens forgotten because more than CAPACITY were remembered at once.
     """
@@ -69,10 +70,10 @@ class StreamTokens:
         "_local",
         "_on_fallback",
         "_redis",
-        "_ttl_s",
         "evicted",
         "fallback_issued",
         "fallback_redeemed",
+        "ttl_s",
     )
 
     def __init__(
@@ -90,7 +91,7 @@ class StreamTokens:
         self._key = hmac.digest(key, b"talkspurt stream token", "sha256")
         self._clock = clock
         self._on_fallback = on_fallback
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._capacity = capacity
         # In order of expiry, because every token lives equally long.
         self._local: OrderedDict[str, _Local] = OrderedDict()
@@ -100,7 +101,7 @@ class StreamTokens:
 
     async def issue(self, stream: str, facts: Mapping[str, Any]) -> str:
         """The secret for `stream`, which must be new. `facts` (JSON values) come back when it is redeemed."""
-        expiry_s = int(self._clock.wall_s()) + self._ttl_s
+        expiry_s = int(self._clock.wall_s()) + self.ttl_s
         nonce = os.urandom(_NONCE_BYTES)
         claim = nonce + expiry_s.to_bytes(8, "big")
         record = nonce + orjson.dumps(dict(facts))
@@ -158,7 +159,7 @@ class StreamTokens:
         if self._redis is None:
             return False
         try:
-            await self._redis.execute("SET", _key_of(stream), record, "EX", self._ttl_s)
+            await self._redis.execute("SET", _key_of(stream), record, "EX", self.ttl_s)
         except RedisUnavailable:
             return False
         return True
@@ -170,7 +171,7 @@ class StreamTokens:
         while len(self._local) >= self._capacity:
             self._local.popitem(last=False)
             self.evicted += 1
-        self._local[stream] = _Local(now_ns + self._ttl_s * 1_000_000_000, record, is_shared)
+        self._local[stream] = _Local(now_ns + self.ttl_s * 1_000_000_000, record, is_shared)
 
     async def _take(self, stream: str) -> bytes | None:
         """The record, and nobody gets it again: from Redis, or from memory when Redis cannot have it."""

@@ -12,8 +12,11 @@ import pytest
 
 from server.agent.settings import AgentSettings
 from server.call import plane
+from server.call.place import Reserved
+from server.clock import SystemClock
 from server.errors import ConfigError
 from server.store.agents import AgentVersion
+from server.store.redis import Redis
 from tests.support.call_plane import AGENT, VERSION, closed, plane_server, until
 
 TELNYX_START = {
@@ -120,6 +123,7 @@ def test_a_place_comes_back_when_no_stream_was_promised(tmp_path: Path, monkeypa
                 assert await reserve("browser", "b2", "", "", VERSION) is None
                 # The disk is too late for the first; the next gives up by itself.
                 assert await waiting is None and server.plane.taken == 0
+                assert server.counted("browser", "busy") == 1
                 cancelled = asyncio.create_task(reserve("browser", "b3", "", "", VERSION))
                 await until(lambda: server.plane.taken == 1)
                 cancelled.cancel()
@@ -130,6 +134,7 @@ def test_a_place_comes_back_when_no_stream_was_promised(tmp_path: Path, monkeypa
             with pytest.raises(ConfigError):
                 await reserve("browser", "b4", "", "", nowhere)
             assert server.plane.taken == 0
+            assert [reason for _, reason in await server.ends()] == ["busy", "error", "error"]
             await server.talking(await server.promised("b5"))
 
     asyncio.run(main())
@@ -151,5 +156,111 @@ def test_a_stream_without_a_place_is_let_in_while_there_is_room(
             await until(lambda: server.plane.taken == 0)
             await server.talking(late)
             assert server.plane.active == 1
+
+    asyncio.run(main())
+
+
+def test_a_call_whose_stream_never_came_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plane, "RESERVATION_S", 0.1)
+
+    async def main() -> None:
+        async with plane_server(tmp_path) as server:
+            reserved = await server.promised("b1")
+            await until(lambda: server.plane.taken == 0)
+            assert await server.ends() == [(reserved.call_id, "no_media")]
+            assert server.counted("browser", "no_media") == 1
+            assert server.plane.is_unfinished("b1")
+            # It comes after all, and has the end that it comes to.
+            page = await server.talking(reserved)
+            await page.send('{"event":"stop"}')
+            await until(lambda: server.plane.active == 0)
+            assert (await server.ends())[1:] == [(reserved.call_id, "caller_hung_up")]
+            assert not server.plane.is_unfinished("b1")
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_another_process_let_in_has_no_end_here(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane, "RESERVATION_S", 0.1)
+
+    async def main() -> None:
+        redis = Redis.open(redis_url, SystemClock(), command_s=2.0)
+        async with plane_server(tmp_path / "a", redis=redis) as a, plane_server(tmp_path / "b", redis=redis) as b:
+            reserved = await a.promised()
+            page = await b.talking(reserved)
+            await until(lambda: a.plane.taken == 0)
+            assert await a.ends() == [] and a.counted("browser", "no_media") == 0
+            await page.send('{"event":"stop"}')
+            await until(lambda: b.plane.active == 0)
+            assert await b.ends() == [(reserved.call_id, "caller_hung_up")]
+        await redis.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ttl_s", [5, 60])
+def test_a_place_is_given_up_before_its_token_expires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ttl_s: int
+) -> None:
+    """Afterwards nobody could say whether another process had let the stream in."""
+    monkeypatch.setattr(plane, "TOKEN_MARGIN_S", 4.8)
+
+    async def main() -> None:
+        async with plane_server(tmp_path) as server:
+            server.tokens.ttl_s = ttl_s
+            reserved = await server.promised()
+            if ttl_s == 5:
+                await until(lambda: server.plane.taken == 0, 2)
+                assert await server.ends() == [(reserved.call_id, "no_media")]
+            else:
+                (place,) = server.plane._reserved.values()
+                assert place.until_s - asyncio.get_running_loop().time() == pytest.approx(15, abs=1)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_refused_ends_its_call(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with plane_server(tmp_path, max_calls=4, carriers=("browser", "telnyx")) as server:
+            ends = []
+
+            async def refused(reserved: Reserved, path: str, *messages: str | bytes, outcome: str = "refused") -> None:
+                socket = await server.connected(path)
+                assert not isinstance(socket, int)
+                for message in messages:
+                    await socket.send(message)
+                await (closed(socket) if messages else socket.close())
+                await until(lambda: server.plane.taken == 0)
+                ends.append((reserved.call_id, outcome))
+                assert await server.ends() == ends
+
+            for messages in (
+                [json.dumps({"event": "start", "secret": "x", "sampleRate": 16000})],
+                ["what?"],
+                [bytes(640)],
+            ):
+                one = await server.promised(f"b{len(ends)}")
+                await refused(one, f"browser/{one.stream_id}", *messages)
+            one = await server.promised("b9")
+            await refused(one, f"browser/{one.stream_id}", outcome="no_media")
+            one = await server.promised("another", "telnyx")
+            connected = json.dumps({"event": "connected", "version": "1.0.0"})
+            await refused(one, f"telnyx/{one.stream_id}/{one.secret}", connected, json.dumps(TELNYX_START))
+            assert (server.counted("browser", "refused"), server.counted("browser", "no_media")) == (3, 1)
+            assert server.counted("telnyx", "refused") == 1
+
+    asyncio.run(main())
+
+
+def test_what_is_promised_when_the_process_stops_has_an_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        async with plane_server(tmp_path, stop=stop) as server:
+            reserved = await server.promised()
+            stop.set()
+            await until(lambda: server.plane.taken == 0)
+            assert await server.ends() == [(reserved.call_id, "drained")]
 
     asyncio.run(main())

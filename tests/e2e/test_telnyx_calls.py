@@ -150,7 +150,7 @@ def test_a_codec_that_is_not_decoded_ends_the_call_and_says_why(
 
     serve(tmp_path, body, stores(database_url, redis_url), announced="OPUS")
     (call,) = calls_on_record(database_url)
-    assert call["end_reason"] == "error"
+    assert call["end_reason"] == "refused"
 
 
 def test_a_broken_stream_is_carried_on_and_not_for_ever(tmp_path: Path, database_url: str, redis_url: str) -> None:

@@ -343,6 +343,21 @@ def test_a_zero_character_does_not_poison_a_line(tmp_path: Path, database_url: s
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("reason", ["no_media", "refused"])
+def test_a_call_that_began_after_all_has_the_end_of_its_stream(tmp_path: Path, database_url: str, reason: str) -> None:
+    async def run() -> None:
+        call_id, facts = whole_call(await make_version(database_url))
+        before = CallEnded(call_id=call_id, reason=reason, duration_ms=0, at=AT_S + 15)
+        async with running(tmp_path, database_url) as (spool, shipper):
+            for fact in (*facts[:-1], before, facts[-1], before):
+                spool.append_nowait(fact)
+            await shipper.wait_shipped()
+        (row,) = await fetch(database_url, "SELECT end_reason, duration_ms FROM call")
+        assert (row["end_reason"], row["duration_ms"]) == ("caller", 9000)
+
+    asyncio.run(run())
+
+
 def test_the_first_end_of_a_call_stands(tmp_path: Path, database_url: str) -> None:
     async def run() -> None:
         call_id, facts = whole_call(await make_version(database_url))

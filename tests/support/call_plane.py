@@ -115,7 +115,12 @@ async def closed(socket: ClientConnection) -> None:
 
 @asynccontextmanager
 async def plane_server(
-    folder: Path, *, max_calls: int = 2, carriers: tuple[str, ...] = ("browser",), redis: Redis | None = None
+    folder: Path,
+    *,
+    max_calls: int = 2,
+    carriers: tuple[str, ...] = ("browser",),
+    redis: Redis | None = None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[PlaneServer]:
     clock, metrics = SystemClock(), Metrics()
     spool = Spool(folder / "spool")
@@ -157,7 +162,7 @@ async def plane_server(
     http = HttpAdapter(build_app([]), limits, metrics)
     await http.start()
     door = FrontDoor(reception, http, limits, metrics=metrics)
-    stop = asyncio.Event()
+    stop = stop or asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(plane.run(stop))
