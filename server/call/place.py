@@ -56,6 +56,7 @@ class Known:
     conversation: Conversation | None = None
     end_reason: str = ""
     resumes: int = 0
+    was_opened: bool = False  # a stream of it has come here
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -183,6 +183,11 @@ class CallPlane:
         known = self._known.get(carrier_call_id)
         if known is None or self.is_draining:
             return None
+        if not known.was_opened and not known.ended.is_set():
+            # No stream has come, and the carrier says that none will: there is nothing to wait for.
+            places = [stream_id for stream_id, place in self._reserved.items() if place.facts == known.facts]
+            await asyncio.gather(*(self._expire(stream_id, "no_media") for stream_id in places))
+            return None
         try:
             # The carrier may ask before we have put the first stream away.
             async with asyncio.timeout(PUT_AWAY_S):
@@ -283,6 +288,9 @@ class CallPlane:
                 make_session=partial(self._make_session, place),
                 secret=secret,
             )
+            known = self._known.get(place.facts.carrier_call_id) if place.facts is not None else None
+            if known is not None:
+                known.was_opened = True
             self._entries[stream_id] = entry
             group.create_task(self._run(entry, place), name=f"stream {stream_id}")
             return entry
@@ -369,7 +377,7 @@ class CallPlane:
             if resumed:
                 conversation, known.conversation = known.conversation, None
             # One that came after its place had been given up has ended on record; it goes on.
-            known.end_reason = ""
+            known.end_reason, known.was_opened = "", True
             known.ended.clear()
         if place.providers is None:
             place.attach(self._providers_for(settings))

@@ -264,3 +264,17 @@ def test_what_is_promised_when_the_process_stops_has_an_end(tmp_path: Path) -> N
             assert await server.ends() == [(reserved.call_id, "drained")]
 
     asyncio.run(main())
+
+
+def test_nobody_waits_for_a_stream_that_never_opened(tmp_path: Path) -> None:
+    """Telnyx says that a stream failed: its caller hears nothing until the call is hung up."""
+
+    async def main() -> None:
+        async with plane_server(tmp_path, carriers=("telnyx",)) as server:
+            reserved = await server.promised("one", "telnyx")
+            async with asyncio.timeout(1):
+                assert await server.plane.resume("one") is None
+            assert server.plane.taken == 0
+            assert await server.ends() == [(reserved.call_id, "no_media")]
+
+    asyncio.run(main())
