@@ -14,17 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from server.agent import field as of
+
 Channel = Literal["twilio", "telnyx", "browser"]
-# Names that only the provider of the same group knows.
-OF_THE_PROVIDER: Mapping[str, tuple[str, ...]] = {"stt": ("model",), "llm": ("model",), "tts": ("voice", "style")}
-# RFC 5646, 2.1, without the tags that are older than it: language, script, region, variants, extensions, private use.
-LANGUAGE_TAG = (
-    r"(?i:[a-z]{2,3}(-[a-z]{3}){0,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?"
-    r"(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*(-[0-9a-wy-z](-[a-z0-9]{2,8})+)*(-x(-[a-z0-9]{1,8})+)?)"
-)
 CHANNELS: tuple[Channel, ...] = ("twilio", "telnyx", "browser")
 # Channels whose calls can be put through to another number.
 TRANSFERRING: tuple[Channel, ...] = ("twilio",)
+# Names that only the provider of the same group knows.
+OF_THE_PROVIDER: Mapping[str, tuple[str, ...]] = {"stt": ("model",), "llm": ("model",), "tts": ("voice", "style")}
 
 
 class SettingsError(ValueError):
@@ -35,152 +32,116 @@ class SettingsError(ValueError):
         self.path = path
 
 
-def _ranged(default: float, low: float, high: float, doc: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "doc": doc})
-
-
-def _text(default: str, doc: str, max_chars: int = 2000) -> Any:
-    return field(default=default, metadata={"max_chars": max_chars, "doc": doc})
-
-
-def _pattern(default: str, pattern: str, doc: str, form: str = "", max_chars: int = 80) -> Any:
-    """`form` says in words what `pattern` takes; the default is taken too."""
-    return field(default=default, metadata={"max_chars": max_chars, "pattern": pattern, "form": form, "doc": doc})
-
-
-def _language(default: str, doc: str) -> Any:
-    return _pattern(default, LANGUAGE_TAG, doc, "a BCP 47 tag like en-US", 35)
-
-
-def _one_of(default: str, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
-def _flag(default: bool, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
-def _texts(doc: str, max_items: int = 100) -> Any:
-    return field(default=(), metadata={"max_items": max_items, "max_chars": 200, "doc": doc})
-
-
-def _mapping(doc: str) -> Any:
-    return field(default_factory=dict, metadata={"doc": doc})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SttSettings:
-    provider: str = _text("moonshine", "name of the transcriber", 40)
-    model: str = _text("", "model of the provider; empty is its default", 80)
-    language: str = _language("", "what is expected to be heard, BCP 47; empty is the agent's language")
-    phrases: tuple[str, ...] = _texts("words to expect, beside those of a `script`", 500)
-    profanity: Literal["raw", "masked", "removed"] = _one_of("raw", "swear words as said, masked or left out")
-    stable_words: int = _ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
-    segmentation_silence_ms: int = _ranged(800, 100, 5000, "silence at which the provider itself ends a phrase")
-    initial_silence_ms: int = _ranged(0, 0, 60000, "silence at the start at which the provider gives up; 0 is never")
-    fallbacks: tuple[str, ...] = _texts(
+    provider: str = of.text("moonshine", "name of the transcriber", 40)
+    model: str = of.text("", "model of the provider; empty is its default", 80)
+    language: str = of.language("", "what is expected to be heard, BCP 47; empty is the agent's language")
+    phrases: tuple[str, ...] = of.texts("words to expect, beside those of a `script`", 500)
+    profanity: Literal["raw", "masked", "removed"] = of.one_of("raw", "swear words as said, masked or left out")
+    stable_words: int = of.ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
+    segmentation_silence_ms: int = of.ranged(800, 100, 5000, "silence at which the provider itself ends a phrase")
+    initial_silence_ms: int = of.ranged(0, 0, 60000, "silence at the start at which the provider gives up; 0 is never")
+    fallbacks: tuple[str, ...] = of.texts(
         "transcribers to use in this order when the first one fails: provider, or provider/model", 5
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlmSettings:
-    provider: str = _text("dialogue", "name of the chat model", 40)
-    model: str = _text("", "model of the provider; empty is its default", 80)
-    temperature: float = _ranged(0.4, 0.0, 2.0, "sampling temperature: how freely the model words its answer")
-    max_tokens: int = _ranged(300, 1, 4096, "longest reply")
-    frequency_penalty: float = _ranged(0.0, -2.0, 2.0, "against words that came often")
-    presence_penalty: float = _ranged(0.0, -2.0, 2.0, "against words that came at all")
-    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high"] = _one_of(
+    provider: str = of.text("dialogue", "name of the chat model", 40)
+    model: str = of.text("", "model of the provider; empty is its default", 80)
+    temperature: float = of.ranged(0.4, 0.0, 2.0, "sampling temperature: how freely the model words its answer")
+    max_tokens: int = of.ranged(300, 1, 4096, "longest reply")
+    frequency_penalty: float = of.ranged(0.0, -2.0, 2.0, "against words that came often")
+    presence_penalty: float = of.ranged(0.0, -2.0, 2.0, "against words that came at all")
+    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high"] = of.one_of(
         "", "how much a reasoning model thinks before it speaks; empty is the model's default"
     )
-    fallbacks: tuple[str, ...] = _texts(
+    fallbacks: tuple[str, ...] = of.texts(
         "models to use in this order when the first one fails: provider, or provider/model", 5
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TtsSettings:
-    provider: str = _text("pico", "name of the synthesizer", 40)
-    voice: str = _text("", "voice of the provider; empty is the language's default", 80)
-    style: str = _text("", "speaking style, where the voice has one", 40)
-    style_degree: float = _ranged(1.0, 0.01, 2.0, "how strong the style is")
-    rate_percent: int = _ranged(0, -50, 100, "speaking rate relative to the voice")
-    pitch_percent: int = _ranged(0, -50, 50, "pitch relative to the voice")
-    volume_percent: int = _ranged(100, 0, 100, "volume of the voice")
-    lexicon_url: str = _pattern(
-        "", r"(?i:https?)://[^\s/?#]+\S*", "pronunciation lexicon (W3C PLS) that the provider fetches",
-        "an http or https URL", 500,
-    )  # fmt: skip
-    fallbacks: tuple[str, ...] = _texts(
+    provider: str = of.text("pico", "name of the synthesizer", 40)
+    voice: str = of.text("", "voice of the provider; empty is the language's default", 80)
+    style: str = of.text("", "speaking style, where the voice has one", 40)
+    style_degree: float = of.ranged(1.0, 0.01, 2.0, "how strong the style is")
+    rate_percent: int = of.ranged(0, -50, 100, "speaking rate relative to the voice")
+    pitch_percent: int = of.ranged(0, -50, 50, "pitch relative to the voice")
+    volume_percent: int = of.ranged(100, 0, 100, "volume of the voice")
+    lexicon_url: str = of.http_url("", "pronunciation lexicon (W3C PLS) that the provider fetches")
+    fallbacks: tuple[str, ...] = of.texts(
         "synthesizers to use in this order when the first one fails: provider, or provider/voice", 5
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpeningSettings:
-    mode: Literal["speak", "listen", "delay"] = _one_of(
+    mode: Literal["speak", "listen", "delay"] = of.one_of(
         "speak", "who begins: agent, caller, or agent after delay_ms of silence"
     )
-    text: str = _text("", "first message; never goes through the model", 500)
-    delay_ms: int = _ranged(1500, 0, 10000, "silence before the agent opens in mode delay")
+    text: str = of.text("", "first message; never goes through the model", 500)
+    delay_ms: int = of.ranged(1500, 0, 10000, "silence before the agent opens in mode delay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettings:
-    min_delay_ms: int = _ranged(500, 100, 3000, "silence after which a complete utterance ends the turn")
-    max_delay_ms: int = _ranged(1600, 300, 8000, "silence after which the turn ends whatever was said")
-    vad: Literal["silero", "webrtc"] = _one_of(
+    min_delay_ms: int = of.ranged(500, 100, 3000, "silence after which a complete utterance ends the turn")
+    max_delay_ms: int = of.ranged(1600, 300, 8000, "silence after which the turn ends whatever was said")
+    vad: Literal["silero", "webrtc"] = of.one_of(
         "silero",
         "who says what is speech: a neural network that must agree with the detector, or the detector alone "
         "(a third of the CPU, false alarms in noise)",
     )
-    vad_mode: int = _ranged(2, 0, 3, "how strict the detector (webrtcvad) is; 3 takes the least for speech")
-    onset_ms: int = _ranged(60, 20, 300, "speech that opens a talkspurt")
-    hangover_ms: int = _ranged(200, 60, 600, "silence that closes a talkspurt")
-    level_gate_dbfs: int = _ranged(-55, -90, -20, "speech below this level is not speech")
+    vad_mode: int = of.ranged(2, 0, 3, "how strict the detector (webrtcvad) is; 3 takes the least for speech")
+    onset_ms: int = of.ranged(60, 20, 300, "speech that opens a talkspurt")
+    hangover_ms: int = of.ranged(200, 60, 600, "silence that closes a talkspurt")
+    level_gate_dbfs: int = of.ranged(-55, -90, -20, "speech below this level is not speech")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptionSettings:
-    allowed: bool = _flag(True, "the caller can interrupt the agent")
-    min_speech_ms: int = _ranged(160, 40, 2000, "caller's speech that interrupts the agent")
-    protected_opening: bool = _flag(False, "the first message cannot be interrupted")
+    allowed: bool = of.flag(True, "the caller can interrupt the agent")
+    min_speech_ms: int = of.ranged(160, 40, 2000, "caller's speech that interrupts the agent")
+    protected_opening: bool = of.flag(False, "the first message cannot be interrupted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    idle_timeout_ms: int = _ranged(8000, 1000, 120000, "mutual silence before an idle prompt")
-    idle_prompts: tuple[str, ...] = _texts("spoken one after the other while the caller is silent", 5)
-    idle_goodbye: str = _text("", "spoken before hanging up on a silent caller", 300)
-    max_duration_ms: int = _ranged(1_800_000, 10_000, 14_400_000, "longest call")
-    max_duration_notice: str = _text("", "spoken when the longest call is reached", 300)
-    end_call_phrases: tuple[str, ...] = _texts("whole utterances after which the agent says goodbye and hangs up")
-    goodbye: str = _text("", "spoken before an end-call phrase or tool hangs up", 300)
-    apology: str = _text(
+    idle_timeout_ms: int = of.ranged(8000, 1000, 120000, "mutual silence before an idle prompt")
+    idle_prompts: tuple[str, ...] = of.texts("spoken one after the other while the caller is silent", 5)
+    idle_goodbye: str = of.text("", "spoken before hanging up on a silent caller", 300)
+    max_duration_ms: int = of.ranged(1_800_000, 10_000, 14_400_000, "longest call")
+    max_duration_notice: str = of.text("", "spoken when the longest call is reached", 300)
+    end_call_phrases: tuple[str, ...] = of.texts("whole utterances after which the agent says goodbye and hangs up")
+    goodbye: str = of.text("", "spoken before an end-call phrase or tool hangs up", 300)
+    apology: str = of.text(
         "", "spoken when one answer cannot be given; empty is one of the language; rendered ahead", 300
     )
-    farewell: str = _text(
+    farewell: str = of.text(
         "", "last words of a call that cannot go on; empty is one of the language; rendered ahead", 300
     )
-    fallback_number: str = _pattern(
+    fallback_number: str = of.pattern(
         "", r"\+[1-9][0-9]{6,14}", "E.164 number that takes over a call that cannot go on; twilio only; empty is none"
     )
-    hand_over: str = _text(
+    hand_over: str = of.text(
         "",
         "spoken before a call is put through to `fallback_number`; empty is one of the language; rendered ahead",
         300,
     )
-    fillers: tuple[str, ...] = _texts("spoken in turn while an answer takes long; rendered ahead", 10)
-    filler_after_ms: int = _ranged(1500, 500, 5000, "silence that is owed to the caller before a filler")
-    apology_after_ms: int = _ranged(4500, 1500, 15000, "silence that is owed before an answer is given up")
+    fillers: tuple[str, ...] = of.texts("spoken in turn while an answer takes long; rendered ahead", 10)
+    filler_after_ms: int = of.ranged(1500, 500, 5000, "silence that is owed to the caller before a filler")
+    apology_after_ms: int = of.ranged(4500, 1500, 15000, "silence that is owed before an answer is given up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureSettings:
-    enabled: bool = _flag(True, "each call is captured for replay, in `DATA_DIR/capture`")
-    audio: bool = _flag(False, "the caller's audio is captured too, so that speech can be judged again")
-    max_bytes: int = _ranged(
+    enabled: bool = of.flag(True, "each call is captured for replay, in `DATA_DIR/capture`")
+    audio: bool = of.flag(False, "the caller's audio is captured too, so that speech can be judged again")
+    max_bytes: int = of.ranged(
         67_108_864, 65_536, 1_073_741_824, "largest file; beyond it the capture is truncated, and the call goes on"
     )
 
@@ -189,9 +150,9 @@ class CaptureSettings:
 class AgentSettings:
     """Everything about one agent version. `script` is the dialogue engine's; other models use `prompt`."""
 
-    name: str = _text("agent", "shown to people", 80)
-    language: str = _language("en-US", "what the agent speaks and expects to hear, BCP 47")
-    prompt: str = _text("", "operator's instructions to the model", 20000)
+    name: str = of.text("agent", "shown to people", 80)
+    language: str = of.language("en-US", "what the agent speaks and expects to hear, BCP 47")
+    prompt: str = of.text("", "operator's instructions to the model", 20000)
     stt: SttSettings = field(default_factory=SttSettings)
     llm: LlmSettings = field(default_factory=LlmSettings)
     tts: TtsSettings = field(default_factory=TtsSettings)
@@ -200,8 +161,8 @@ class AgentSettings:
     interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
-    script: Mapping[str, Any] = _mapping("what the engine `dialogue` follows: docs/offline.md")
-    channels: Mapping[str, Mapping[str, Any]] = _mapping(
+    script: Mapping[str, Any] = of.mapping("what the engine `dialogue` follows: docs/offline.md")
+    channels: Mapping[str, Mapping[str, Any]] = of.mapping(
         "twilio, telnyx, browser: any of these settings, for that channel"
     )
 
