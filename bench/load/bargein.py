@@ -23,7 +23,9 @@ from bench.sim.sound import FRAME_MS, Clip
 FRAMES_PER_MINUTE = 60_000 // FRAME_MS
 CAPTURES_S = 6.0
 TARGET_FALSE_PAUSES = 0.5
-"""Per minute of agent speech over babble at 10 dB: what is aimed at; shown, not a reason to fail."""
+"""Per minute of agent speech over babble at 10 dB: what is aimed at, not a reason to fail."""
+MIN_AIM_MINUTES = 6.0
+"""Even no pause at all in less does not show the aim, with 95 % confidence."""
 
 
 def run_with(noise: Clip | None, max_clear_ms: float = verdict.MAX_CLEAR_P95_MS) -> RunOnce:
@@ -65,6 +67,7 @@ async def barge_figures(rig: Rig, callers: list[BargeCaller], noise: Clip | None
         "agent_minutes_in_noise": round(minutes, 2),
         "false_pauses": pauses,
         "false_pauses_per_minute": round(pauses / minutes, 2) if minutes else None,
+        "false_pause_aim_shown": minutes >= MIN_AIM_MINUTES and pauses / minutes <= TARGET_FALSE_PAUSES,
         "resumed": sum(record.resumed for record in records),
         "other_clears": sum(record.other_clears for record in records),
     }
@@ -96,7 +99,8 @@ ROWS: Rows = {
     "  decisions found of clears": lambda one: f"{one['decisions_found']} of {one['barge_ins_cleared']}",
     "stale frames after clear": lambda one: str(one["stale_frames_after_clear"]),
     "noise": lambda one: one["noise"],
-    f"false pauses a minute (aim {TARGET_FALSE_PAUSES:g})": lambda one: str(one["false_pauses_per_minute"]),
+    "false pauses a minute": lambda one: str(one["false_pauses_per_minute"]),
+    f"  aim of {TARGET_FALSE_PAUSES:g} a minute": lambda one: "shown" if one["false_pause_aim_shown"] else "not shown",
     "  of them resumed": lambda one: f"{one['resumed']} of {one['false_pauses']}",
     **COMMON_ROWS,
 }

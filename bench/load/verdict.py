@@ -22,6 +22,10 @@ MAX_SIMULATOR_CPU = 0.90
 MAX_FLOOR_MOVE = 0.10
 MAX_OWN_P50_MS, MAX_OWN_P99_MS = 5.0, 20.0
 MAX_CLEAR_P95_MS = 200.0
+MAX_FALSE_PAUSES_PER_MINUTE = 60.0
+"""Of agent speech in noise: a server that gives way to any noise. What is aimed at is in bargein.py."""
+MIN_FALSE_PAUSES = 5
+"""Fewer are chance: a server within the bound makes so many in five seconds of speech in noise."""
 MAX_RSS_GROWTH_PERCENT = 2.0
 
 
@@ -95,7 +99,20 @@ def broken_barge_in(result: Result, max_clear_ms: float = MAX_CLEAR_P95_MS) -> l
         reasons.append(f"{result['decisions_found']} decisions found of {result['barge_ins_cleared']} clears")
     if result["stale_frames_after_clear"]:
         reasons.append(f"{result['stale_frames_after_clear']} frames of a cancelled answer came after clear")
-    return reasons
+    return reasons + broken_by_noise(result)
+
+
+def broken_by_noise(result: Result) -> list[str]:
+    """Whether the agent gives way to any noise; nothing where callers made none."""
+    if result["noise"] == "none":
+        return []
+    pauses, per_minute = result["false_pauses"], result["false_pauses_per_minute"]
+    most = f"at most {MAX_FALSE_PAUSES_PER_MINUTE:g} a minute"
+    if per_minute is None:
+        return [f"false pauses are not known, {most}: no answer was talked over by noise"]
+    if pauses >= MIN_FALSE_PAUSES and per_minute > MAX_FALSE_PAUSES_PER_MINUTE:
+        return [f"{pauses} false pauses, {per_minute:g} for a minute of speech in noise, {most}"]
+    return []
 
 
 def broken_soak(result: Result, max_growth_percent: float = MAX_RSS_GROWTH_PERCENT) -> list[str]:

@@ -363,6 +363,9 @@ INTERRUPTED: dict[str, Any] = {
     "decision_to_clear_ms": {"p99": 20.0},
     "decisions_found": 5,
     "stale_frames_after_clear": 0,
+    "noise": "babble at 10 dB",
+    "false_pauses": 5,
+    "false_pauses_per_minute": 60.0,
 }
 
 
@@ -376,10 +379,15 @@ INTERRUPTED: dict[str, Any] = {
         ({"decision_to_clear_ms": {"p99": None}}, "decision to clear p99 is not known"),
         ({"decisions_found": 4}, "4 decisions found of 5 clears"),
         ({"stale_frames_after_clear": 1}, "1 frames of a cancelled answer"),
+        ({"false_pauses_per_minute": 60.1}, "5 false pauses, 60.1 for a minute"),
+        ({"false_pauses": 0, "false_pauses_per_minute": None}, "no answer was talked over by noise"),
     ],
 )
 def test_giving_way_is_broken_for_a_reason(change: dict[str, Any], reason: str) -> None:
     assert verdict.broken_barge_in(INTERRUPTED) == []
+    assert verdict.broken_barge_in(INTERRUPTED | {"false_pauses": 4, "false_pauses_per_minute": 200.0}) == []
+    quiet = {"noise": "none", "false_pauses": 0, "false_pauses_per_minute": None}
+    assert verdict.broken_barge_in(INTERRUPTED | quiet) == []
     (why,) = verdict.broken_barge_in(INTERRUPTED | change)
     assert reason in why
 
