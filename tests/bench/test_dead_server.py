@@ -120,13 +120,12 @@ def test_a_soak_whose_server_dies_is_one_line(
 def test_a_curve_keeps_what_was_measured(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good, started = bench_with(answering(right), tmp_path), 0
+    good = bench_with(answering(right), tmp_path)
 
     @contextlib.asynccontextmanager
     async def serve(env: Mapping[str, str]) -> AsyncIterator[Target]:
-        nonlocal started
-        started += 1
-        async with NeverUp(env) if started == 2 else good.serve(env) as target:
+        # That of three calls; a busy machine may have the first run measured again.
+        async with NeverUp(env) if env["MAX_CALLS"] == "13" else good.serve(env) as target:
             yield target
 
     assert capacity.main([*arguments, "--curve", "2,3", "--seconds", "2.5"], bench_of(tmp_path, serve)) == 1
