@@ -18,7 +18,7 @@ BENCHES = {
     "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),
     "soak": ("bench.load.soak", "what many short calls leave behind: memory, threads, descriptors, keys"),
     "peers": ("bench.peers.run", "the same callers against pipecat, side by side"),
-    "check": ("bench.load.check", "a short version of all of these against budgets.toml: `make bench`"),
+    "check": ("bench.load.check", "short runs of latency, bargein, soak and micro against budgets.toml: `make bench`"),
     "sdk": ("bench.sdk.run", "threads, memory, CPU and latency of each vendor's SDK at 1, 10 and 40 calls"),
     "micro": ("bench.micro", "each native kernel beside the usual alternative"),
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ RESULT: dict[str, Any] = {
 }
 
 
-def run(tmp_path: Path, *results: dict[str, Any], micro: int = 0, code: int = 0) -> tuple[int, dict[str, Any], int]:
+def run(
+    tmp_path: Path, *results: dict[str, Any], micro: int = 0, code: int = 0, rows: Sequence[dict[str, Any]] = ()
+) -> tuple[int, dict[str, Any], int]:
     """(exit code, report, runs) of a check whose only load gives `results` one after the other."""
     runs = 0
 
@@ -38,9 +42,13 @@ def run(tmp_path: Path, *results: dict[str, Any], micro: int = 0, code: int = 0)
         runs += 1
         return code
 
+    def kernels(argv: list[str]) -> int:
+        Path(argv[argv.index("--json") + 1]).write_text(json.dumps(rows))
+        return micro
+
     out = tmp_path / "check.json"
     step = Step("latency", load, ["--calls", "1"])
-    exit_code = check.main(["--json", str(out)], lambda argv: micro, [step])
+    exit_code = check.main(["--json", str(out)], kernels, [step])
     return exit_code, json.loads(out.read_text()), runs
 
 
@@ -77,6 +85,32 @@ def test_a_slow_kernel_and_a_server_that_does_not_start_fail(tmp_path: Path) -> 
     code, report, _ = run(tmp_path, RESULT, code=2)
     assert code == 1
     assert report["wrong"]["latency"] == ["nothing could be measured"]
+
+
+def test_what_takes_too_long_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tmp_path, RESULT)[1]["wrong"]["time"] == []
+    monkeypatch.setattr(check, "MAX_S", 0.0)
+    code, report, _ = run(tmp_path, RESULT)
+    assert code == 1 and report["wrong"]["time"] == ["took 0 s, at most 0"]
+
+
+def test_instructions_that_were_not_counted_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"kernel": "fir_8_16", "isa": "avx2", "instructions": 1}
+    assert run(tmp_path, RESULT, rows=[row])[1]["not_checked"] == ""
+    assert "NOT CHECKED" not in capsys.readouterr().err
+    code, report, _ = run(tmp_path, RESULT, rows=[row | {"instructions": None}])
+    assert code == 0 and "1 kernels were not counted" in report["not_checked"]
+    assert capsys.readouterr().err.endswith("which takes valgrind: fir_8_16\n")
+
+
+def test_the_readme_names_the_parts_as_they_are_run() -> None:
+    lines = (check.BUDGETS.parent / "README.md").read_text().splitlines()
+    (row,) = (one for one in lines if one.startswith("| `python -m bench check`"))
+    told = re.findall(r"`((?:latency|bargein|soak|micro)\b[^`]*)`", row)
+    ran = [" ".join([step.name, *step.arguments]) for step in check.steps(BUDGETS)]
+    # Bounds come from the budgets.
+    ran = [re.sub(r" --max-\S+ \S+", "", one) for one in ran]
+    assert told == [*ran, " ".join(["micro", *check.MICRO])]
 
 
 def test_budgets_are_of_steps_and_of_fields_that_exist() -> None:

@@ -48,3 +48,17 @@ def test_budgets_name_what_exists_and_are_held() -> None:
     assert micro.check([row], budgets) == []
     broken = micro.check([{**row, "ratio": 1.0, "instructions": 10**9}], budgets)
     assert len(broken) == 2 and all(kernel in line for line in broken)
+
+
+def test_without_valgrind_counts_are_missed_and_fail_in_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    # This kernel has a ceiling of instructions and no floor that a busy machine might miss.
+    asked = ["--kernel", "ring_write", "--rounds", "1", "--check"]
+    for variable, code in (("", 0), ("true", 1)):
+        monkeypatch.setenv("CI", variable)
+        assert micro.main([*asked, "--instructions"]) == code
+        assert "NOT CHECKED: the instructions of 1 kernels were not counted" in capsys.readouterr().err
+        assert micro.main(asked) == 0
+        assert "NOT CHECKED" not in capsys.readouterr().err
