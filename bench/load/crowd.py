@@ -170,6 +170,7 @@ class Crowd(Generic[C]):
             "providers": rig.options.providers,
             "profile": rig.options.profile if rig.options.providers == "sim" else None,
             "proof": rig.options.proof,
+            "callers": rig.options.callers,
             "server_cpu_ms_per_call_s": round((after.usage.cpu_s - before.usage.cpu_s) / wall / calls * 1e3, 3),
             "server_rss_kib_per_call": None if slope is None else round(slope, 1),
             "server_rss_kib_per_call_from_idle": round((after.usage.rss_kib - seen.idle.rss_kib) / calls, 1),

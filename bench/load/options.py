@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bench.load.captured import is_captured
 from bench.load.clips import SideChoice
 from bench.load.plot import PlotMissing, require_matplotlib
 from bench.out_file import out_file
@@ -15,6 +16,7 @@ from bench.sim.profile import PROFILES
 Vad = Literal["webrtc", "silero"]
 CarrierName = Literal["twilio", "telnyx"]
 Proof = Literal["tone codes", "sound"]
+Callers = Literal["clips", "recording", "captures"]
 MAX_CALLS = 5000
 
 
@@ -28,6 +30,7 @@ class Options:
     profile: str = "azure-groq"
     vad: Vad = "webrtc"
     carrier: CarrierName = "twilio"
+    callers: Callers = "clips"
     jitter: bool = False
     lead_ms: int = 200
     chunk_ms: int = 100
@@ -114,11 +117,19 @@ def options(asked: argparse.Namespace, calls: int, seconds: float) -> Options:
         profile=asked.profile,
         vad=asked.vad,
         carrier=asked.carrier,
+        callers=callers(asked),
         jitter=asked.jitter,
         lead_ms=asked.lead_ms,
         chunk_ms=asked.chunk_ms,
         pin=asked.pin,
     )
+
+
+def callers(asked: argparse.Namespace) -> Callers:
+    """Where what callers say is from. Raises OSError: the recording is not readable."""
+    if asked.recording is None:
+        return "clips"
+    return "captures" if is_captured(asked.recording) else "recording"
 
 
 def side(asked: argparse.Namespace) -> SideChoice:

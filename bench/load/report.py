@@ -12,11 +12,11 @@ from typing import Any
 import uvloop
 
 from bench.load import clips as source
-from bench.load.captured import from_captures, is_captured
+from bench.load.captured import from_captures
 from bench.load.figure import table
 from bench.load.floor import FloorFailed
 from bench.load.knee import knee
-from bench.load.options import Options, UsageError, check, numbers_of_calls, options, side
+from bench.load.options import Options, UsageError, callers, check, numbers_of_calls, options, side
 from bench.load.plot import draw
 from bench.load.rig import Bench, native_isa
 from bench.load.server_process import ServerFailed
@@ -54,7 +54,7 @@ COMMON_ROWS: Rows = {
     "underruns, overfills": lambda one: f"{one['underruns']}, {one['overfills']}",
     "dropped, errors": lambda one: f"{one['dropped']}, {one['errors']}",
     "frames in, out": lambda one: f"{one['frames_in']}, {one['frames_out']}",
-    "callers talk": lambda one: f"{one['talk_share']:.0%}",
+    "callers talk": lambda one: f"{one['talk_share']:.0%} ({one['callers']})",
     "generator: core, late p99 ms": lambda one: f"{one['generator_cpu']:.2f}, {one['generator_late_ms']['p99']}",
     "simulators: core": lambda one: f"{one['simulator_cpu']:.2f}",
 }
@@ -124,9 +124,10 @@ def conclude(
 
 
 def _callers(asked: argparse.Namespace) -> list[Clip]:
-    if asked.recording is None:
+    kind = callers(asked)
+    if kind == "clips":
         return source.spoken()
-    if is_captured(asked.recording):
+    if kind == "captures":
         return from_captures(asked.recording)
     return source.from_recording(asked.recording, side(asked))
 
@@ -138,8 +139,7 @@ def told(asked: argparse.Namespace, calls: int, run: Awaitable[Result], bench: B
     except (ServerFailed, FloorFailed) as error:
         result = not_measured(calls, error)
     result["isa"] = bench.isa
-    captured = asked.recording is not None and is_captured(asked.recording)
-    result["callers"] = "captures" if captured else "recording" if asked.recording else "clips"
+    result["callers"] = callers(asked)
     for text in result["problems"] + [f"invalid: {why}" for why in result["why_invalid"]]:
         print(f"  {result['calls']} calls: {text}", file=sys.stderr)
     for text in result["broken"]:

@@ -20,6 +20,8 @@ MAX_GENERATOR_LATE_MS = 10.0
 MAX_GENERATOR_CPU = 0.90
 MAX_SIMULATOR_CPU = 0.90
 MAX_FLOOR_MOVE = 0.10
+TALK_SHARE = (0.40, 0.60)
+"""Of their time callers speak so much, as people do: what a call costs depends on it. A recording has its own."""
 MAX_OWN_P50_MS, MAX_OWN_P99_MS = 5.0, 20.0
 MAX_CLEAR_P95_MS = 200.0
 MAX_FALSE_PAUSES_PER_MINUTE = 60.0
@@ -50,6 +52,10 @@ def why_invalid(result: Result) -> list[str]:
         reasons.append(f"the echo floor moved from {before} to {after} us a frame, at most 10 %")
     if result["turns_expected"] == 0:
         reasons.append("no turn was spoken")
+    # Callers of a soak do not stay and have no share.
+    least, most = TALK_SHARE
+    if "talk_share" in result and result["callers"] == "clips" and not least <= result["talk_share"] <= most:
+        reasons.append(f"callers talked {result['talk_share']:.0%} of the time, from {least:.0%} to {most:.0%} wanted")
     return reasons
 
 

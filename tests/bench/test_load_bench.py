@@ -96,6 +96,8 @@ def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
         assert found[name]["broken_off"] == found[name]["turns_expected"]
     assert found["halting"]["frame_lateness_ms"]["max"] == 100
     assert good["broken_off"] == 0
+    # Callers who only beep are no load of people who talk.
+    assert any("callers talked" in why for why in good["why_invalid"])
 
 
 def test_capacity_notices_one_turn_in_fifty(tmp_path: Path) -> None:
@@ -218,6 +220,7 @@ def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: 
     result = json.loads(out.read_text())
     assert any("overfilled" in why for why in result["broken"])
     assert result["callers"] == "recording"
+    assert not any("callers talked" in why for why in result["why_invalid"])
     said = capsys.readouterr()
     assert "FAILED" in said.err
     assert "turns completed of expected" in said.out
@@ -226,6 +229,7 @@ def test_the_commands_report_failure_by_their_exit_code(tmp_path: Path, capsys: 
     capacity.main(arguments, bench_with(answering(right), tmp_path))
     result = json.loads(out.read_text())
     assert result["callers"] == "captures"
+    assert not any("callers talked" in why for why in result["why_invalid"])
     assert result["turns_completed"] == result["turns_expected"] >= 2
     capsys.readouterr()
     # Nothing is wrong with this server, but the floor moved by a fifth: no verdict is better than a wrong one.

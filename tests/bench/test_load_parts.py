@@ -301,6 +301,8 @@ GOOD: dict[str, Any] = {
     "simulator_cpu": 0.0,
     "floor_us_per_frame": 5.0,
     "floor_after_us_per_frame": 5.4,
+    "talk_share": 0.6,
+    "callers": "clips",
     "turns_expected": 10,
     "turns_completed": 10,
     "broken_off": 0,
@@ -325,10 +327,13 @@ GOOD: dict[str, Any] = {
         ({"floor_after_us_per_frame": 5.6}, "echo floor moved"),
         ({"floor_after_us_per_frame": 4.4}, "echo floor moved"),
         ({"turns_expected": 0}, "no turn was spoken"),
+        ({"talk_share": 0.39}, "callers talked 39% of the time"),
+        ({"talk_share": 0.61}, "callers talked 61% of the time"),
     ],
 )
 def test_a_run_is_invalid_when_the_machine_was_at_fault(change: dict[str, Any], reason: str) -> None:
-    assert verdict.why_invalid(GOOD) == []
+    assert verdict.why_invalid(GOOD) == verdict.why_invalid(GOOD | {"talk_share": 0.4}) == []
+    assert verdict.why_invalid(GOOD | {"talk_share": 0.1, "callers": "recording"}) == []
     (why,) = verdict.why_invalid(GOOD | change)
     assert reason in why
 
