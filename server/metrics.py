@@ -104,6 +104,12 @@ class Metrics:
         self.media_late = Counter(
             "media_late_total", "Uplink frames that came after silence had taken their place", registry=registry
         )
+        self.media_overruns = Counter(
+            "media_overruns_total",
+            "Uplink audio that was asked for or scored too late: bytes of the ring, samples of the others",
+            ("part",),
+            registry=registry,
+        )
         self.media_bad = Counter("media_bad_total", "Messages of a carrier that were dropped", registry=registry)
         self.media_ws_lost = Counter(
             "media_ws_lost_total", "Media streams that ended without a goodbye", ("reason",), registry=registry
@@ -140,9 +146,11 @@ class Metrics:
 
         self.providers = ProviderMetrics(registry, self._provider)
 
-        # Both directions exist from the start: an alert on rate() needs the zero before the first frame.
+        # They exist from the start: an alert on rate() needs the zero before the first frame.
         for direction in ("in", "out"):
             self.media_frames.labels(direction)
+        for part in ("ring", "reader", "silero"):
+            self.media_overruns.labels(part)
 
     def observe_turn(
         self, stages_ms: Mapping[str, float], latency_ms: float, channel: str, providers: Mapping[str, str]

@@ -227,6 +227,9 @@ class CallSession:
             "late": native.late,
             "bad": native.bad,
             "underruns": playout.underruns,
+            "overruns_ring_bytes": native.ring.overruns,
+            "overruns_reader_samples": native.overruns + self.uplink.lost_samples,
+            "overruns_silero_samples": self._scorer.overruns if self._scorer is not None else 0,
         }
         self._count(counters)
         if self._capture is not None:
@@ -257,6 +260,9 @@ class CallSession:
         metrics.media_late.inc(counters["late"])
         metrics.media_bad.inc(counters["bad"])
         metrics.underruns.inc(counters["underruns"])
+        metrics.media_overruns.labels("ring").inc(counters["overruns_ring_bytes"])
+        metrics.media_overruns.labels("reader").inc(counters["overruns_reader_samples"])
+        metrics.media_overruns.labels("silero").inc(counters["overruns_silero_samples"])
 
     # ── the capture, beside the steps ─────────────────────────────────────────────────────────────────────────
 

@@ -62,7 +62,11 @@ class _Utterance:
 
 
 class UplinkPath:
-    """One stream's way in. Raises RemoteWireError when the peer sends too much that it must not."""
+    """One stream's way in. Raises RemoteWireError when the peer sends too much that it must not.
+
+    Attributes:
+        lost_samples: of utterances, gone from the ring before a recogniser wanted them.
+    """
 
     __slots__ = (
         "_bad",
@@ -76,7 +80,9 @@ class UplinkPath:
         "_pending",
         "_rate_hz",
         "_stt",
+        "_width",
         "_wire",
+        "lost_samples",
         "native",
     )
 
@@ -120,6 +126,8 @@ class UplinkPath:
         )
         self._wire = wire
         self._rate_hz = fmt.rate_hz
+        self._width = 1 if fmt.codec in ("PCMU", "PCMA") else 2
+        self.lost_samples = 0
         self._clock = clock
         self._dispatch = dispatch
         self._on_mark = on_mark
@@ -143,6 +151,7 @@ class UplinkPath:
             if one.end_samples is None:
                 self._feed_from(one.start_samples)
             else:
+                self._note_lost(one.start_samples, one.end_samples)
                 stt.feed_nowait(self.native.history(one.start_samples, one.end_samples))
                 stt.commit_nowait(one.number)
         return [one.number for one in self._pending if one.was_fed]
@@ -271,6 +280,11 @@ class UplinkPath:
 
     def _feed_from(self, start_samples: int) -> None:
         assert self._stt is not None
+        self._note_lost(start_samples, self.native.position_samples)
         self.native.seek(start_samples)
         self._stt.feed_nowait(self.native.take())
         self.native.is_wanted = True
+
+    def _note_lost(self, start_samples: int, end_samples: int) -> None:
+        oldest_samples = self.native.ring.oldest // self._width
+        self.lost_samples += max(0, min(oldest_samples, end_samples) - start_samples)

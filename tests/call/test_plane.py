@@ -16,6 +16,7 @@ from server.call.place import Reserved
 from server.clock import SystemClock
 from server.errors import ConfigError
 from server.store.agents import AgentVersion
+from server.store.fact import CallEnded
 from server.store.redis import Redis
 from tests.support.call_plane import AGENT, VERSION, closed, plane_server, until
 
@@ -276,5 +277,38 @@ def test_nobody_waits_for_a_stream_that_never_opened(tmp_path: Path) -> None:
                 assert await server.plane.resume("one") is None
             assert server.plane.taken == 0
             assert await server.ends() == [(reserved.call_id, "no_media")]
+
+    asyncio.run(main())
+
+
+def test_audio_that_was_lost_here_is_counted(tmp_path: Path) -> None:
+    settings = AgentSettings.parse({**AGENT, "turn": {"vad": "silero"}})
+
+    async def main() -> None:
+        async with plane_server(tmp_path) as server:
+            version = AgentVersion("v3", "a1", "test", 3, settings)
+            reserved = await server.plane.reserve("browser", "b1", "", "", version)
+            assert reserved is not None
+            page = await server.talking(reserved)
+            (entry,) = server.plane._entries.values()
+            assert entry.session is not None
+            native = entry.session.uplink.native
+            # Ten seconds at once: more than Silero keeps, and than the ring does.
+            for _ in range(10):
+                await page.send(bytes(32_000))
+            await until(lambda: native.position_samples == 160_000)
+            native.take()
+            with pytest.raises(BufferError):
+                native.ring.view(0, 4)
+            await page.send('{"event":"stop"}')
+            await until(lambda: server.plane.active == 0)
+            sample = server.metrics.registry.get_sample_value
+            assert sample("media_overruns_total", {"part": "reader"}) == 160_000 - 8 * 16_000
+            assert sample("media_overruns_total", {"part": "ring"}) == 2 * (160_000 - 8 * 16_000)
+            assert sample("media_overruns_total", {"part": "silero"}) >= 10 * (16_000 - 1_024)
+            (ended,) = await server.facts(CallEnded)
+            assert ended.counters["overruns_reader_samples"] == 160_000 - 8 * 16_000
+            assert ended.counters["overruns_ring_bytes"] == 2 * (160_000 - 8 * 16_000)
+            assert ended.counters["overruns_silero_samples"] >= 10 * (16_000 - 1_024)
 
     asyncio.run(main())

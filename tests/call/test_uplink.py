@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import orjson
@@ -9,7 +10,8 @@ import pytest
 
 from audio_native.g711 import bytes_to_pcmu
 from audio_native.tape import TAPE_MEDIA
-from providers.base import AudioFormat
+from providers.base import PCMU_8K, AudioFormat, TranscriberConfig
+from providers.offline.scripted import ScriptedTranscriber
 from server.agent.settings import AgentSettings
 from server.call.capture_file import HEAD, Head, frame, read
 from server.call.rehear import HeardAgain, Scores
@@ -49,6 +51,33 @@ def test_a_stream_waits_from_the_start_where_its_carrier_may_reorder(wire: Wire,
     for number in (1, 2, 4):
         path.on_media(b"\xff" * FRAME, number, number * 20)
     assert path.native.position_samples == (2 if waits else 4) * FRAME
+
+
+def test_what_a_late_recogniser_cannot_hear_any_more_is_counted() -> None:
+    async def main() -> None:
+        path = UplinkPath(
+            wire=TwilioWire(),
+            stream_id="MZ1",
+            fmt=MediaFormat("PCMU", 8000),
+            settings=SETTINGS,
+            stt_format=PCMU_8K,
+            scorer=None,
+            clock=ManualClock(),
+            dispatch=lambda event: None,
+            on_mark=lambda name: None,
+            on_stop=lambda: None,
+        )
+        path.begin(1, 0)
+        for number in range(1, 451):
+            path.on_media(b"\xff" * FRAME, number, number * 20)
+        # Nine seconds of it, of which eight are kept; first while it goes on, then when it is over.
+        path.attach(await ScriptedTranscriber().open(TranscriberConfig(audio_format=PCMU_8K)))
+        assert path.lost_samples == 8000
+        path.commit(1)
+        path.attach(await ScriptedTranscriber().open(TranscriberConfig(audio_format=PCMU_8K)))
+        assert path.lost_samples == 16000
+
+    asyncio.run(main())
 
 
 def heard_at_ms(head: Head) -> int:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -47,6 +47,7 @@ AGENT = {
 }
 VERSION = AgentVersion("v1", "a1", "test", 1, AgentSettings.parse(AGENT))
 KEY = b"k" * 32
+F = TypeVar("F")
 
 
 @dataclass
@@ -79,16 +80,16 @@ class PlaneServer:
         assert isinstance(await socket.recv(), bytes)
         return socket
 
+    async def facts(self, kind: type[F]) -> list[F]:
+        """What is on record, of one kind."""
+        await self.spool.flush()
+        files = [path.read_bytes() for path in sorted(self.spool.folder.glob("*.seg"))]
+        facts = [decode(record.payload) for data in files for record in records(data)]
+        return [fact for fact in facts if isinstance(fact, kind)]
+
     async def ends(self) -> list[tuple[str, str]]:
         """(call id, reason) of every end in the records."""
-        await self.spool.flush()
-        found = []
-        for path in sorted(self.spool.folder.glob("*.seg")):
-            for record in records(path.read_bytes()):
-                fact = decode(record.payload)
-                if isinstance(fact, CallEnded):
-                    found.append((fact.call_id, fact.reason))
-        return found
+        return [(fact.call_id, fact.reason) for fact in await self.facts(CallEnded)]
 
     def counted(self, carrier: str, outcome: str) -> float:
         return self.metrics.registry.get_sample_value("calls_total", {"channel": carrier, "outcome": outcome}) or 0.0
