@@ -80,13 +80,6 @@ _WHOLE = _basis(PREAMBLE_SAMPLES, PREAMBLE_HZ)
 _NIBBLE = _basis(NIBBLE_WINDOW, LOW_HZ + HIGH_HZ)
 
 
-def read_codes(pcmu: bytes) -> tuple[list[ToneCode], int]:
-    """All codes in heard audio, and how many were damaged (preamble without a right CRC-8)."""
-    found = find_codes(pcmu)
-    codes = [code for _, code in found if code is not None]
-    return codes, len(found) - len(codes)
-
-
 def find_codes(pcmu: bytes) -> list[tuple[int, ToneCode | None]]:
     """Each preamble: the sample at which it begins and the code that follows, None where that is damaged or cut."""
     samples: Samples = np.frombuffer(from_pcmu(pcmu), "<i2").astype(np.float32) / np.float32(32768)
