@@ -10,9 +10,13 @@ import pytest
 
 from bench.captures.situation import NOT_YET, QUESTION
 from bench.load.captured import from_captures
+from server.call.capture_file import STEP
 from server.call.recompute import decided
 from server.call.replay import replay_capture
+from tests.call.captured import record
 from tests.call.expectation import Expectation, told
+from tests.call.test_replay_foreign import changed, records_of, write
+from tests.e2e.conftest import replay_all
 
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE = ROOT / "tests" / "data" / "captures"
@@ -31,3 +35,19 @@ def test_a_call_captured_on_asyncios_loop_is_decided_as_expected(tmp_path: Path)
     log = decided(path)
     unmet = Expectation.load(BESIDE / "barge_in_sentence.yaml").unmet(log)
     assert not unmet, "\n".join([*unmet, told(log)])
+
+
+def test_captures_that_the_other_tests_leave_are_all_replayed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """As each test of this folder has done when it ends. A folder of its own: its own end is not meant to fail."""
+    folder = tmp_path_factory.mktemp("run")
+    capture = record(folder / "a" / "capture")
+    (folder / "b").mkdir()
+    other = (folder / "b" / "b.capture").resolve()
+    other.write_bytes(capture.read_bytes())
+    assert replay_all(folder) == 2
+    write(other, changed(records_of(other), STEP, lambda step: [*step[:3], []]))
+    with pytest.raises(AssertionError, match=r"b\.capture: \[Difference"):
+        replay_all(folder)
+    other.write_bytes(b"damaged")
+    with pytest.raises(AssertionError, match="not a capture of a call"):
+        replay_all(folder)

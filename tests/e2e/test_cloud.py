@@ -95,7 +95,7 @@ def serve(
                 **sims.env,
                 **logs,
             }
-            async with ServerProcess(env, log=tmp_path / "server.log") as server:
+            async with ServerProcess(env, log=tmp_path / "server.log", data_dir=tmp_path / "data") as server:
                 exchange.local_url = server.url
                 await body(server, exchange, sims)
 

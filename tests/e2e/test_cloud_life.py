@@ -87,7 +87,7 @@ def test_two_hundred_calls_leave_nothing_behind(tmp_path: Path) -> None:
                 "HANDSHAKES_PER_S": "1000",
                 **sims.env,
             }
-            server = ServerProcess(env, log=tmp_path / "server.log")
+            server = ServerProcess(env, log=tmp_path / "server.log", data_dir=tmp_path / "data")
             async with server:
                 exchange.local_url = server.url
                 process = psutil.Process(server.pid)
