@@ -16,7 +16,7 @@ import pytest
 
 from bench.load.server_process import ServerProcess
 from bench.sim.caller import Say, ScriptedCaller
-from bench.sim.twilio import Call, Exchange
+from bench.sim.twilio import Exchange
 from tests.e2e.test_calls import API_KEY, CLIP, NUMBER, serve, stores
 from tests.edge.test_hostile import MIB, WORST_MS, peak_bytes, push
 from tests.support.ws_client import TEXT, WsClient, raw_client, ws_client, ws_frame_head
@@ -28,14 +28,19 @@ GROWTH_BYTES = 8 * MIB
 REAPED_S = 10
 
 
-async def placed(exchange: Exchange) -> tuple[Call, float]:
-    """A call of four turns, each of which was answered, and its longest wait for an answer in ms."""
+def begin_peak(pid: int) -> None:
+    """What `peak_bytes` gives is the peak from now on."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+async def placed(exchange: Exchange) -> float:
+    """The longest wait for an answer, in ms, in a call of four turns, each of which was answered."""
     caller = ScriptedCaller([Say(clip=CLIP)] * 4, quiet_ms=400)
     call = await exchange.call(caller, from_="+15552000007", to=NUMBER)
     assert call.ended_by == "caller" and len(call.streams) == 1
     waits_ms = [one.reply_latency_ms for one in caller.records if one.reply_latency_ms is not None]
     assert len(waits_ms) == 4
-    return call, max(waits_ms)
+    return max(waits_ms)
 
 
 async def endless_message(server: ServerProcess, http: httpx.AsyncClient) -> None:
@@ -75,16 +80,16 @@ def test_a_call_and_the_memory_are_unharmed(tmp_path: Path, database_url: str, r
         keyed = {"Authorization": f"Bearer {API_KEY}"}
         async with httpx.AsyncClient(base_url=server.url, headers=keyed, timeout=10) as http:
             # Code and buffers of an ordinary call and of a refused peer are not the attack's growth.
-            _, alone_ms = await placed(exchange)
+            alone_ms = await placed(exchange)
             await endless_message(server, http)
             before_bytes = process.memory_info().rss
-            Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak begins here
+            begin_peak(server.pid)
             beside = asyncio.ensure_future(placed(exchange))
             waves = 0
             while not beside.done():
                 await wave(server, http)
                 waves += 1
-            call, attacked_ms = await beside
+            attacked_ms = await beside
         grown_bytes = peak_bytes(process) - before_bytes
         assert waves >= 1
         assert grown_bytes < GROWTH_BYTES, f"grew by {grown_bytes / MIB:.1f} MiB"
