@@ -118,6 +118,10 @@ class ProviderProcesses:
         """The fields of bench.sim.azure.fault.Fault."""
         await self._post(f"{self.azure_url}/sim/faults", fault)
 
+    async def drop_azure(self) -> None:
+        """Reset every connection to the Speech service."""
+        await self._post(f"{self.azure_url}/sim/drop", {})
+
     async def fault_chat(self, flavour: str, **fault: Any) -> None:
         """An order of bench/sim/openai/control.py for faults."""
         await self._post(f"{self.controls[flavour]}/faults", fault)

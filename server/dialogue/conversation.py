@@ -19,7 +19,14 @@ from providers.base import ChatRequest, Message
 from server.agent.settings import AgentSettings
 from server.dialogue import event as ev
 from server.dialogue import hearing, replying, speaking
-from server.dialogue.floor import endpoint_passed, filler_due, on_hand_over_failed, reply_owed, take_turn, wait
+from server.dialogue.floor import (
+    endpoint_passed,
+    filler_due,
+    on_hand_over_failed,
+    reply_owed,
+    wait,
+    words_are_late,
+)
 from server.dialogue.history import History
 from server.dialogue.prompt import system_prompt
 from server.dialogue.speaking import end_after, say, stop_speaking
@@ -108,8 +115,7 @@ def _on_timer(c: State, event: ev.TimerFired, now_ns: int) -> None:
         case "endpoint":
             endpoint_passed(c, now_ns)
         case "final":
-            c.utterances.give_up()
-            take_turn(c, now_ns)
+            words_are_late(c, now_ns)
         case "idle" if c.turn_state is TurnState.LISTENING:
             _idle(c, now_ns)
         case "opening" if c.turn_state is TurnState.LISTENING:

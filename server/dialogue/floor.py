@@ -13,7 +13,7 @@ from server.dialogue.state import NS_PER_MS, State
 from server.turn.endpoint import endpoint_delay_ms
 from server.turn.machine import TurnAction, TurnEvent, TurnState
 
-# A recogniser that has not answered by then after the turn is over is treated as having heard nothing.
+# A recogniser that has not answered by then after the turn is over: its interim words stand, if there are any.
 FINAL_WAIT_MS = 2500
 # However late the answer was asked for: so long it may take before a filler, and before it is given up.
 FILLER_GRACE_MS = 400
@@ -70,6 +70,25 @@ def take_turn(c: State, now_ns: int) -> None:
         say(c, "repeat", unheard, now_ns)
     elif TurnAction.WAIT in actions:
         wait(c, now_ns)
+
+
+def words_are_late(c: State, now_ns: int) -> None:
+    """The turn is over and its final has not come: the interim words stand.
+
+    Without any the ears are out. The caller is told when the silence has become long enough; what was said stays
+    pending, because it may still be understood.
+    """
+    if c.turn_state is not TurnState.ENDPOINTING or c.account is None:
+        return
+    owed_ns = c.account.speech_end + c.settings.limits.apology_after_ms * NS_PER_MS
+    if c.utterances.text():
+        c.utterances.give_up()
+        take_turn(c, now_ns)
+    elif now_ns < owed_ns:
+        c.set_timer("final", owed_ns)
+    else:
+        c.account = None
+        apologise(c, now_ns)
 
 
 def answer(c: State, text: str, now_ns: int, account: TurnAccount | None = None) -> None:
@@ -166,6 +185,8 @@ def check_over(c: State, now_ns: int) -> None:
     if speech is None or not speech.is_over():
         return
     settle(c, speech, now_ns, interrupted=False)
+    if speech.kind == "reply" and speech.heard():
+        c.failures = 0
     if speech.then:
         leave(c, speech.then)
     else:

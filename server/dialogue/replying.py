@@ -45,7 +45,6 @@ def on_done(c: State, event: ev.ReplyDone, now_ns: int) -> None:
     speech.complete = True
     tools, c.tools = c.tools, []
     if speech.has_words:
-        c.failures = 0
         check_over(c, now_ns)
     elif tools and c.tool_rounds < MAX_TOOL_ROUNDS:
         c.tool_rounds += 1
@@ -93,12 +92,10 @@ def on_speech_failed(c: State, event: ev.SpeechFailed, now_ns: int) -> None:
     elif speech.kind == "apology":
         # There is no voice left to say it with.
         give_up_unsaid(c)
-    elif not speech.audible:
+    else:
+        # Whatever was heard of it: the rest will not come, and the caller must not wait for it.
         c.after_clear = apologise
         stop_speaking(c)
-    else:
-        clause.heard = ""
-        check_over(c, now_ns)
 
 
 def on_playout_finished(c: State, event: ev.PlayoutFinished, now_ns: int) -> None:

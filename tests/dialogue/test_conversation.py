@@ -282,6 +282,10 @@ def test_recogniser_that_never_answers_does_not_stop_the_call() -> None:
     driver.wait(500)
     driver.feed(ev.SpeechStopped(0, 300, driver.now_ns))
     driver.wait(5000)
+    assert driver.said()[-1] == "Sorry, something went wrong."
+    driver.feed(ev.TranscriptFinal(driver.utterance_no, ""))
+    driver.play_all()
+    driver.wait(1000)
     assert driver.talk.state is TurnState.LISTENING
 
 
