@@ -148,7 +148,7 @@ class FormTurn(Saying):
             return False
         if self.heard.is_question():
             return asked is None or find(asked, self.heard.text, self.script.lexicon, strict=True) is None
-        if self._is_plain(form) and pending == "slot":
+        if asked is not None and asked.type not in ("name", "text") and self._is_plain(form):
             return True
         if self._strictly(form) or (answer and pending in ("confirm", "change")):
             return False
@@ -159,7 +159,8 @@ class FormTurn(Saying):
     def _is_plain(self, form: Intent) -> bool:
         """ "It's an emergency. I've broken my tooth": surely something else, whatever values are in it."""
         best, score = self.script.matcher.scores(self.heard.text)[0]
-        return best != form.name and score >= CERTAIN_ASIDE and not self.script.intents[best].slots
+        intent = self.script.intents[best]
+        return best != form.name and score >= CERTAIN_ASIDE and not intent.slots and intent.tool is None
 
     def _answer_aside(self, side: list[Intent], form: Intent, pending: str) -> None:
         self._fill(form, None, lenient=False)

@@ -57,6 +57,13 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "a name that sounds like a goodbye": (
+        CLINIC,
+        [
+            ("I need a filling on Friday at three.", "your name"),
+            ("Cheers, Peter Collins.", "Is that right?"),
+        ],
+    ),
     "an emergency in the middle of a booking": (
         CLINIC,
         [
