@@ -21,7 +21,8 @@ cdef class Talkspurt:
     cdef readonly double power          # mean square of the last frame
     # In samples of the stream.
     cdef uint64_t _judged, _run_from, _hint_from, _hint_max
-    cdef readonly uint64_t onset, voiced_end
+    cdef uint64_t _lead_gap, _lead_max, _sound_from, _sound_end
+    cdef readonly uint64_t onset, voiced_end, lead
     cdef int64_t _onset_need, _hangover, _confirm
     cdef readonly int64_t voiced
     cdef readonly bint is_open

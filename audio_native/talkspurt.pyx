@@ -21,6 +21,10 @@ cdef enum:
     # How far before the score's agreement a talkspurt may have begun: the network's own delay (p95 110 ms at 10 dB of
     # noise), a window of 32 ms and the wait for its batch.
     HINT_MAX_MS = 160
+    # A short word that the network let pass ("How ... much is it?") is handed on with the talkspurt that follows within
+    # the gap, from no further back than the lead.
+    LEAD_GAP_MS = 600
+    LEAD_MAX_MS = 1000
 
 # Shared by all calls of the process: written and read within one call of listen, under the GIL.
 cdef int16_t _doubled[FRAME_MAX]
@@ -32,6 +36,7 @@ cdef class Talkspurt:
     Attributes:
         power: mean square of the last frame, full scale 32768 squared.
         onset, voiced_end: first sample of the last talkspurt, one past its last voiced one.
+        lead: where sound began that may belong to it; at most `onset`, where there is no scorer just that.
         voiced: voiced samples of what is, or may become, a talkspurt.
         is_open: whether the caller speaks.
     Raises:
@@ -64,6 +69,8 @@ cdef class Talkspurt:
         self._hangover = hangover_ms * rate_hz // 1000
         self._confirm = confirm_ms * rate_hz // 1000
         self._hint_max = HINT_MAX_MS * rate_hz // 1000
+        self._lead_gap = LEAD_GAP_MS * rate_hz // 1000
+        self._lead_max = LEAD_MAX_MS * rate_hz // 1000
 
     cdef int listen(self, const int16_t* samples, Py_ssize_t n, bint is_filling) except -1:
         """Cut `n` samples into frames of the detector, whatever the carrier's are."""
@@ -130,6 +137,10 @@ cdef class Talkspurt:
                 _doubled[2 * i] = frame[i]
                 _doubled[2 * i + 1] = frame[i]
             self._scorer.push_c(_doubled, 2 * self._frame_samples)
+        if hinted:
+            if self._sound_end == 0 or self._judged - self._sound_end > self._lead_gap:
+                self._sound_from = self._judged
+            self._sound_end = self._judged + <uint64_t>self._frame_samples
         if self.is_open:
             return hinted and self._scorer.score >= KEEPS_SCORE
         if not hinted:
@@ -160,7 +171,9 @@ cdef class Talkspurt:
                     return 0
                 self.is_open = True
                 self._confirmed = False
-                self.onset = self._run_from
+                self.onset = self.lead = self._run_from
+                if self._scorer is not None:
+                    self.lead = min(self.onset, max(self._sound_from, self.onset - min(self.onset, self._lead_max)))
                 flags = ONSET
             else:
                 self.voiced += self._frame_samples

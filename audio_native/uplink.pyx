@@ -78,6 +78,7 @@ cdef class Uplink:
     Attributes:
         is_wanted: whether somebody takes the output; F_AUDIO is raised only then.
         onset_samples, offset_samples: first sample of the last talkspurt, one past its last voiced one.
+        lead_samples: where sound began that may belong to the last talkspurt, up to a second before its onset.
         speech_samples: voiced samples of the talkspurt so far.
         position_samples: media time, filled gaps included.
         level_dbfs: of the last frame.
@@ -236,6 +237,10 @@ cdef class Uplink:
     @property
     def onset_samples(self):
         return self._talkspurt.onset
+
+    @property
+    def lead_samples(self):
+        return self._talkspurt.lead
 
     @property
     def offset_samples(self):

@@ -182,7 +182,7 @@ class Recogniser:
                 if isinstance(one, Interim):
                     self._dispatch(ev.TranscriptInterim(one.utterance_no, one.text))
                     continue
-                span_ms = self._uplink.settle(one.utterance_no)
+                span_ms = self._uplink.settle(one.utterance_no, has_words=bool(one.text))
                 if span_ms is None:
                     self._note(one)
                     continue  # settled already, or open again

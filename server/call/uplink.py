@@ -23,6 +23,8 @@ from server.wire.grammar import grammar_for
 
 # What was said just before the VAD opened belongs to the word: consonants are quiet.
 PRE_ROLL_MS = 300
+# Before a word that the VAD let pass: its first consonant.
+LEAD_ROLL_MS = 250
 # More bad messages than this within the window and the stream is not worth hearing.
 MAX_BAD, BAD_WINDOW_NS = 50, 10_000_000_000
 # Keypads are slow; anything faster is a flood.
@@ -50,15 +52,19 @@ class _Rate:
 
 
 class _Utterance:
-    """What the caller said, in samples of the stream; `end_samples` is None while it is open."""
+    """What the caller said, in samples of the stream; `end_samples` is None while it is open.
 
-    __slots__ = ("end_samples", "number", "start_samples", "was_fed")
+    `was_nothing`: no word was understood in it.
+    """
+
+    __slots__ = ("end_samples", "number", "start_samples", "was_fed", "was_nothing")
 
     def __init__(self, number: int, start_samples: int) -> None:
         self.number = number
         self.start_samples = start_samples
         self.end_samples: int | None = None
         self.was_fed = False
+        self.was_nothing = False
 
 
 class UplinkPath:
@@ -163,11 +169,12 @@ class UplinkPath:
         for one in self._pending:
             one.was_fed = True
 
-    def settle(self, utterance_no: int) -> int | None:
+    def settle(self, utterance_no: int, *, has_words: bool = True) -> int | None:
         """The utterance has its final: it is not replayed any more. Returns its ms; None when it is open or unknown."""
         for one in self._pending:
             if one.number == utterance_no and one.end_samples is not None:
                 self._pending.remove(one)
+                one.was_nothing = not has_words
                 return self._ms(one.end_samples - one.start_samples)
         return None
 
@@ -250,12 +257,16 @@ class UplinkPath:
     # ── utterances, as the conversation wants them ────────────────────────────────────────────────────────────
 
     def begin(self, utterance_no: int, start_ms: int) -> None:
-        start = max(0, self.native.onset_samples - PRE_ROLL_MS * self._rate_hz // 1000)
+        onset, lead = self.native.onset_samples, self.native.lead_samples
+        start = max(0, min(onset - PRE_ROLL_MS * self._rate_hz // 1000, lead - LEAD_ROLL_MS * self._rate_hz // 1000))
+        last = self._last
+        if last is not None and last.end_samples is not None and not last.was_nothing:
+            start = max(start, last.end_samples)  # that was heard with the one before
         self._last = _Utterance(utterance_no, start)
         self._pending.append(self._last)
         del self._pending[:-MAX_PENDING]
         if self._stt is not None:
-            self._stt.begin_nowait(utterance_no, max(0, start_ms - PRE_ROLL_MS))
+            self._stt.begin_nowait(utterance_no, start * 1000 // self._rate_hz)
             self._feed_from(start)
 
     def resume(self, utterance_no: int) -> None:

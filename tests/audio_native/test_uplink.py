@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from audio_native.g711 import bytes_to_pcma, bytes_to_pcmu, pcmu_to_bytes
 from audio_native.resample import Resampler
+from audio_native.silero import SileroStream
 from audio_native.uplink import F_AUDIO, F_BAD, F_CONFIRMED, F_OFFSET, F_ONSET, F_SLOW, Uplink
 from audio_native.vad import WebRtcDetector
 from server.wire.grammar import twilio_grammar
@@ -190,6 +191,23 @@ def listen(audio: np.ndarray, chunk: int = FRAME, codec: str = "PCMU", **setting
         if flags & F_OFFSET:
             seen.append((F_OFFSET, uplink.offset_samples))
     return seen
+
+
+@pytest.mark.parametrize(("gap_s", "leads"), [(0.3, True), (0.8, False)])
+def test_a_word_that_the_network_let_pass_leads_the_talkspurt_that_follows(gap_s: float, leads: bool) -> None:
+    """Speech that scores nothing, a gap, and speech that scores."""
+    scorer = SileroStream()
+    uplink = make(detector=WebRtcDetector(2), scorer=scorer)
+    parts = [("silence", 0.5), ("speech", 0.4), ("silence", gap_s), ("speech", 0.5)]
+    coded = bytes_to_pcmu(call_of(parts).tobytes())
+    second = round((0.9 + gap_s) * 8000)
+    for number, at in enumerate(range(0, len(coded), FRAME), 1):
+        scorer.put_score(255 if at >= second else 0)
+        if uplink.feed_payload(coded[at : at + FRAME], number, 0) & F_ONSET:
+            break
+    assert abs(uplink.onset_samples - second) <= 800
+    assert abs(uplink.lead_samples - (4000 if leads else second)) <= 800
+    assert uplink.lead_samples <= uplink.onset_samples
 
 
 def test_talkspurt_opens_is_confirmed_and_closes() -> None:

@@ -17,7 +17,7 @@ from server.call.capture_file import HEAD, Head, frame, read
 from server.call.rehear import HeardAgain, Scores
 from server.call.uplink import UplinkPath
 from server.clock import ManualClock
-from server.dialogue.event import SpeechStarted
+from server.dialogue.event import SpeechStarted, SpeechStopped
 from server.wire.browser import BrowserWire
 from server.wire.event import MediaFormat, Wire
 from server.wire.telnyx import TelnyxWire
@@ -107,3 +107,54 @@ def test_a_capture_is_heard_with_the_waiting_of_its_call(tmp_path: Path) -> None
         heads += [one for one in read(path) if isinstance(one, Head)]
     before, waiting, at_once = (heard_at_ms(head) for head in heads)
     assert before == waiting == at_once + 20
+
+
+class Recording:
+    """A recognition that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, int]] = []
+
+    def begin_nowait(self, utterance_no: int, start_ms: int) -> None:
+        self.begun.append((utterance_no, start_ms))
+
+    def feed_nowait(self, audio: bytes) -> None: ...
+
+    def commit_nowait(self, utterance_no: int) -> None: ...
+
+    def resume_nowait(self, utterance_no: int) -> None: ...
+
+
+@pytest.mark.parametrize(("has_words", "overlaps"), [(True, False), (False, True)])
+def test_audio_is_heard_twice_only_where_nothing_was_understood_in_it(has_words: bool, overlaps: bool) -> None:
+    """Two utterances so near that the second one's first sounds may be in the first one's hangover."""
+    ends_ms: list[int] = []
+
+    def on_event(event: object) -> None:
+        if isinstance(event, SpeechStarted):
+            path.begin(len(ends_ms) + 1, event.start_ms)
+        elif isinstance(event, SpeechStopped):
+            ends_ms.append(path.native.position_samples // 8)
+            path.commit(len(ends_ms))
+            path.settle(len(ends_ms), has_words=has_words)
+
+    path = UplinkPath(
+        wire=TwilioWire(),
+        stream_id="MZ1",
+        fmt=MediaFormat("PCMU", 8000),
+        settings=SETTINGS,
+        stt_format=AudioFormat("s16", 16000),
+        scorer=None,
+        clock=ManualClock(),
+        dispatch=on_event,
+        on_mark=lambda name: None,
+        on_stop=lambda: None,
+    )
+    stt = Recording()
+    assert path.attach(stt) == []  # type: ignore[arg-type]
+    coded = bytes_to_pcmu(call_of([("silence", 1), ("speech", 1), ("silence", 0.4), ("speech", 1)]).tobytes())
+    for number, at in enumerate(range(0, len(coded), FRAME), 1):
+        path.on_media(coded[at : at + FRAME], number, number * 20)
+    (_, _), (_, second_ms) = stt.begun
+    assert (second_ms < ends_ms[0]) is overlaps
+    assert overlaps or second_ms == ends_ms[0]
