@@ -15,7 +15,6 @@ import asyncio
 import logging
 import secrets
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, cast
@@ -27,6 +26,7 @@ from server.call.place import KnownCalls, Place, Reserved
 from server.call.providers import CallProviders
 from server.call.services import CallFacts, CallServices
 from server.call.session import CallSession
+from server.call.session_maker import SessionMaker
 from server.errors import CallError
 from server.store.agents import AgentVersion
 from server.store.fact import CallEnded, CallStarted
@@ -49,7 +49,6 @@ MAX_RESUMES = 3
 PUT_AWAY_S = 5.0
 # Ends of a stream after which the caller is still owed something; "" is one that was not put away in time.
 UNFINISHED = frozenset({"", "media_lost", "error", "drained", "no_media", "refused"})
-MAX_PINNED_VERSIONS = 256
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
 SPOOL_S = 1.0
 
@@ -80,14 +79,13 @@ class CallPlane:
         self._services = services
         self._providers_for = providers_for
         self._tokens = tokens
-        self._versions = versions
         self._max_calls = max_calls
         self._carriers = frozenset(carriers)
         self._group: asyncio.TaskGroup | None = None
         self._entries: dict[str, StreamEntry] = {}
         self._reserved: dict[str, Place] = {}
         self._known = KnownCalls()
-        self._pinned: OrderedDict[str, AgentVersion] = OrderedDict()
+        self._maker = SessionMaker(services, providers_for, versions, self._known)
         self.is_draining = False
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -170,7 +168,8 @@ class CallPlane:
                 at=self._services.clock.wall_s(),
             )
         )
-        self._remember(facts, version)
+        self._maker.pin(version)
+        self._known.add(facts)
         try:
             async with asyncio.timeout(SPOOL_S):
                 await self._services.spool.flush()
@@ -197,11 +196,10 @@ class CallPlane:
         if known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
             return None
         known.resumes += 1
-        facts, version = known.facts, self._pinned.get(known.facts.agent_version_id)
+        facts = known.facts
         stream_id, reserved = self._hold(facts), None
         try:
-            settings = version.settings.for_channel(cast(Channel, facts.carrier)) if version else None
-            reserved = await self._issue(stream_id, facts, settings)
+            reserved = await self._issue(stream_id, facts, self._maker.settings_of(facts))
         finally:
             if reserved is None:
                 await self._give_back(stream_id)
@@ -337,7 +335,7 @@ class CallPlane:
         close_socket: Callable[[int], None],
     ) -> CallSession:
         try:
-            return self._session_of(place, facts, started, wire, sink, close_socket)
+            return self._maker.make(place, facts, started, wire, sink, close_socket)
         except Exception as error:
             self._never_began(facts, "error")
             raise CallError(f"call {facts.call_id} did not begin: {error!r}") from error
@@ -356,52 +354,6 @@ class CallPlane:
         known = self._known.get(facts.carrier_call_id) or self._known.add(facts)
         if known.facts == facts:
             self._known.end(known, reason)
-
-    def _session_of(
-        self,
-        place: Place,
-        facts: CallFacts,
-        started: StreamStarted,
-        wire: Wire,
-        sink: Sink,
-        close_socket: Callable[[int], None],
-    ) -> CallSession:
-        # Pinned when the call came in; a stream that was reserved by another process asks the memory of agents.
-        version = self._pinned.get(facts.agent_version_id) or self._versions(facts.agent_version_id)
-        if version is None:
-            raise CallError(f"agent version {facts.agent_version_id} is not known to this process")
-        settings = version.settings.for_channel(cast(Channel, facts.carrier))
-        known = self._known.get(facts.carrier_call_id)
-        conversation, resumed = None, known is not None and known.resumes > 0
-        if known is not None:
-            if resumed:
-                conversation, known.conversation = known.conversation, None
-            # One that came after its place had been given up has ended on record; it goes on.
-            known.end_reason, known.was_opened = "", True
-            known.ended.clear()
-        if place.providers is None:
-            place.attach(self._providers_for(settings))
-        assert place.providers is not None
-        return CallSession(
-            services=self._services,
-            providers=place.providers,
-            ahead=place.ahead,
-            facts=facts,
-            settings=settings,
-            wire=wire,
-            stream_id=started.stream_id,
-            fmt=started.media_format,
-            sink=sink,
-            close_socket=close_socket,
-            conversation=conversation,
-        )
-
-    def _remember(self, facts: CallFacts, version: AgentVersion) -> None:
-        self._pinned[version.id] = version
-        self._pinned.move_to_end(version.id)
-        while len(self._pinned) > MAX_PINNED_VERSIONS:
-            self._pinned.popitem(last=False)
-        self._known.add(facts)
 
 
 def _stream_of(carrier: str, stream_id: str) -> str:
