@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
 PERSON = "+15550142"
 APOLOGY = "Could you say that again?"
-TEXTS = ("When are you open?", "How much is a cleaning?")
+TEXTS = ("When are you open?", "How much is a cleaning?", "Where can I park my car?")
 
 Order = Callable[[ProviderProcesses], Awaitable[None]]
 
@@ -42,7 +42,7 @@ def longest_silence_ms(call: Call) -> int:
 
 
 def call_with(tmp_path: Path, order: Order, check: Callable[[Call, list[str], list[str]], None], **limits: str) -> None:
-    """One call of two turns; `order` is carried out as the caller begins the second."""
+    """One call of three turns; `order` is carried out as the caller begins the second."""
     turns = [Say(clip=pico_clip(text, rate_percent=80)) for text in TEXTS]
 
     async def body(server: ServerProcess, exchange: Exchange, sims: ProviderProcesses) -> None:
