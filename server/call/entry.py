@@ -73,7 +73,7 @@ class Sink:
 
 
 Redeem = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-MakeSession = Callable[[CallFacts, Mapping[str, Any], StreamStarted, Wire, Sink, Callable[[int], None]], CallSession]
+MakeSession = Callable[[CallFacts, StreamStarted, Wire, Sink, Callable[[int], None]], CallSession]
 
 
 class StreamEntry:
@@ -159,7 +159,7 @@ class StreamEntry:
             return None
         with bind_call(facts.call_id):
             sink = Sink(self._socket, binary_audio=facts.carrier == "browser")
-            session = self._make_session(facts, claim, started, self._wire, sink, self._socket.close)
+            session = self._make_session(facts, started, self._wire, sink, self._socket.close)
             backlog, self._backlog = self._backlog, []
             self._session = session
             self._socket.deliver_to(session.on_message)

@@ -17,7 +17,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from server.agent.settings import AgentSettings, Channel
 from server.call.ahead import open_ahead
@@ -328,7 +328,6 @@ class CallPlane:
         self,
         place: Place,
         facts: CallFacts,
-        claim: Mapping[str, Any],
         started: StreamStarted,
         wire: Wire,
         sink: Sink,

@@ -44,6 +44,19 @@ async def counted(server: ServerProcess) -> tuple[float, ...]:
     return tuple(float(values[name]) for name in (ANSWERS, TOKENS))
 
 
+def twilio_env(exchange: Exchange, agents: Path, valkey: EmbeddedServers) -> dict[str, str]:
+    """What both processes are told; each may add its database."""
+    return {
+        "PUBLIC_URL": PUBLIC_URL,
+        "TWILIO_ACCOUNT_SID": exchange.account.account_sid,
+        "TWILIO_AUTH_TOKEN": exchange.account.auth_token,
+        "TWILIO_API_URL": exchange.rest_url,
+        "AGENTS_DIR": str(agents),
+        "TALKSPURT_SECRET": "s" * 40,
+        "REDIS_URL": valkey.redis_url,
+    }
+
+
 def test_a_repeated_webhook_gets_the_same_answer_from_both(
     tmp_path: Path, database_url: str, valkey: EmbeddedServers
 ) -> None:
@@ -53,16 +66,7 @@ def test_a_repeated_webhook_gets_the_same_answer_from_both(
     async def main() -> None:
         account = Account()
         async with Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange:
-            env = {
-                "PUBLIC_URL": PUBLIC_URL,
-                "TWILIO_ACCOUNT_SID": account.account_sid,
-                "TWILIO_AUTH_TOKEN": account.auth_token,
-                "TWILIO_API_URL": exchange.rest_url,
-                "AGENTS_DIR": str(tmp_path / "agents"),
-                "TALKSPURT_SECRET": "s" * 40,
-                "DATABASE_URL": database_url,
-                "REDIS_URL": valkey.redis_url,
-            }
+            env = {**twilio_env(exchange, tmp_path / "agents", valkey), "DATABASE_URL": database_url}
 
             async def ask(server: ServerProcess, call: str) -> bytes:
                 exchange.local_url = server.url
@@ -149,15 +153,7 @@ def test_a_stream_that_reaches_a_process_without_its_agent_is_ended_with_words(
     async def main() -> None:
         account = Account()
         async with Exchange(public_url=PUBLIC_URL, local_url="", account=account) as exchange:
-            env = {
-                "PUBLIC_URL": PUBLIC_URL,
-                "TWILIO_ACCOUNT_SID": account.account_sid,
-                "TWILIO_AUTH_TOKEN": account.auth_token,
-                "TWILIO_API_URL": exchange.rest_url,
-                "AGENTS_DIR": str(tmp_path / "agents"),
-                "TALKSPURT_SECRET": "s" * 40,
-                "REDIS_URL": valkey.redis_url,
-            }
+            env = twilio_env(exchange, tmp_path / "agents", valkey)
             sid = "CA" + "1" * 32
             form = {"CallSid": sid, "AccountSid": account.account_sid, "From": "+15552000007", "To": NUMBER}
             async with (
