@@ -7,7 +7,6 @@ another pitch. Rendering takes some 10 ms for each second of speech.
 from __future__ import annotations
 
 import threading
-from functools import cache
 
 import ttspico
 
@@ -17,19 +16,16 @@ PICO_RATE_HZ = 16000
 _speaking = threading.Lock()
 
 
-@cache
-def _engine(language: str) -> ttspico.TtsEngine:
-    return ttspico.TtsEngine(language)
-
-
 def pico_s16(text: str, *, language: str = "en-GB", pitch_percent: int = 100, rate_percent: int = 100) -> bytes:
-    """`text` as spoken, s16 at PICO_RATE_HZ. Thread: any; one rendering at a time.
+    """`text` as spoken, s16 at PICO_RATE_HZ; the same in each process. Thread: any; one rendering at a time.
+
+    An engine's noise goes on where its last sentence ended, so each sentence has a new one (under a millisecond).
 
     Raises:
         ValueError: nothing was rendered.
     """
     with _speaking:
-        engine = _engine(language)
+        engine = ttspico.TtsEngine(language)
         engine.pitch = pitch_percent
         engine.rate = rate_percent
         s16 = bytes(engine.speak(text))

@@ -15,7 +15,7 @@ from bench.sim.clipbook import BookClip, Clipbook
 from bench.sim.clipsearch import WINDOW, Search
 from bench.sim.recognise import Listener, recognise
 from bench.sim.sound import from_pcmu, to_pcmu
-from bench.sim.voice import PICO_RATE_HZ, _engine, pico_clip
+from bench.sim.voice import PICO_RATE_HZ, pico_clip, pico_s16
 
 SAID = (
     "Hello, can you tell me when you are open?",
@@ -165,10 +165,16 @@ def test_a_folder_of_recordings_is_a_book(tmp_path: Path) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(PICO_RATE_HZ)
-        file.writeframes(_engine("en-GB").speak("Tuesday at nine."))
+        file.writeframes(pico_s16("Tuesday at nine."))
     (tmp_path / "one.txt").write_text("Tuesday at nine.\n")
     [clip] = Clipbook.load(tmp_path).clips
     assert (clip.name, clip.text) == ("one", "Tuesday at nine.")
+
+
+def test_a_sentence_is_rendered_the_same_whatever_was_said_before() -> None:
+    first = pico_s16(SAID[0])
+    pico_s16(SAID[1], pitch_percent=130)
+    assert pico_s16(SAID[0]) == first
 
 
 def test_words_that_were_rendered_apart_have_exact_times(book: Clipbook) -> None:

@@ -7,21 +7,18 @@ some 10 ms of CPU for each second of speech; call it off the event loop.
 from __future__ import annotations
 
 import struct
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import soxr
-import ttspico
 
 from bench.sim.azure.ssml import Bookmark, Pause, Say, Script
 from bench.sim.azure.voices import VOICES, pico_language
 from bench.sim.clipbook import Word, split_words
 from bench.sim.sound import at_8khz, audioop
+from bench.sim.voice import PICO_RATE_HZ, pico_s16
 
-PICO_RATE_HZ = 16_000
-_LOCK = threading.Lock()
 _BYTES_PER_MS = {"mulaw": 8, "alaw": 8}
 
 
@@ -119,17 +116,16 @@ def riff_head(form: Format, size: int) -> bytes:
 def _spoken(say: Say) -> bytes:
     """s16 at Pico's rate."""
     voice = VOICES[say.voice]
-    with _LOCK:
-        engine = _engine(pico_language(say.locale))
-        engine.pitch = min(max(round(voice.pitch_percent * say.pitch), 50), 200)
-        engine.rate = min(max(round(voice.rate_percent * say.rate), 20), 500)
-        s16 = bytes(engine.speak(say.text))
+    try:
+        s16 = pico_s16(
+            say.text,
+            language=pico_language(say.locale),
+            pitch_percent=min(max(round(voice.pitch_percent * say.pitch), 50), 200),
+            rate_percent=min(max(round(voice.rate_percent * say.rate), 20), 500),
+        )
+    except ValueError:
+        return b""  # nothing audible, as of punctuation alone
     return s16 if say.volume == 1.0 else bytes(audioop.mul(s16, 2, say.volume))
-
-
-@lru_cache(maxsize=8)
-def _engine(language: str) -> ttspico.TtsEngine:
-    return ttspico.TtsEngine(language)
 
 
 def _times(text: str, s16: bytes) -> tuple[Word, ...]:
