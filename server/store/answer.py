@@ -17,16 +17,15 @@ import asyncio
 import hmac
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from server.clock import Clock
 from server.store.redis import KEY_PREFIX, Redis, RedisUnavailable
+from server.store.short_memory import ShortMemory
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +48,12 @@ class NotAnswered(Exception):
     """The delivery that was waited for failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Own:
-    expires_ns: int
-    answer: asyncio.Future[bytes]
-
-
 class SharedAnswers:
     """Attributes:
     fallback: answers that only this process knows. adopted: answers that another process had given.
-    evicted: answers forgotten because more than CAPACITY were remembered at once.
     """
 
-    __slots__ = (
-        "_capacity", "_cipher", "_clock", "_on_fallback", "_own", "_redis", "_ttl_s", "adopted", "evicted", "fallback",
-    )  # fmt: skip
+    __slots__ = ("_cipher", "_clock", "_on_fallback", "_own", "_redis", "_ttl_s", "adopted", "fallback")
 
     def __init__(
         self,
@@ -81,12 +71,9 @@ class SharedAnswers:
         self._clock = clock
         self._on_fallback = on_fallback
         self._ttl_s = ttl_s
-        self._capacity = capacity
-        # In order of expiry, because every answer lives equally long.
-        self._own: OrderedDict[str, _Own] = OrderedDict()
+        self._own: ShortMemory[asyncio.Future[bytes]] = ShortMemory(clock, ttl_s=ttl_s, capacity=capacity)
         self.fallback = 0
         self.adopted = 0
-        self.evicted = 0
 
     async def once(self, call: str, make: Callable[[], Awaitable[Made]]) -> bytes:
         """The answer for `call`: the one that stands, or what `make` gives.
@@ -96,22 +83,21 @@ class SharedAnswers:
             Whatever `make` raises; then the next delivery makes it again.
         """
         own = self._own.get(call)
-        if own is not None and own.expires_ns > self._clock.now_ns():
-            return await asyncio.shield(own.answer)
-        own = self._remember(call)
+        if own is not None:
+            return await asyncio.shield(own)
+        own = asyncio.get_running_loop().create_future()
+        self._own.add(call, own)
         try:
             answer, stands = await self._shared(call, make)
         except BaseException:
-            self._forget(call, own)
-            own.answer.set_exception(NotAnswered(f"no answer for {call}"))
-            own.answer.exception()  # nobody may be waiting for it
+            self._own.drop(call, own)
+            own.set_exception(NotAnswered(f"no answer for {call}"))
+            own.exception()  # nobody may be waiting for it
             raise
-        own.answer.set_result(answer)
+        own.set_result(answer)
         if not stands:
-            self._forget(call, own)
+            self._own.drop(call, own)
         return answer
-
-    # ── across processes ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _shared(self, call: str, make: Callable[[], Awaitable[Made]]) -> Made:
         redis = self._redis
@@ -166,24 +152,6 @@ class SharedAnswers:
         self._on_fallback()
         if self.fallback == 1:
             log.warning("answers to webhooks are known to this process only: Redis is not available")
-
-    # ── in this process ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _remember(self, call: str) -> _Own:
-        now_ns = self._clock.now_ns()
-        while self._own and next(iter(self._own.values())).expires_ns <= now_ns:
-            self._own.popitem(last=False)
-        while len(self._own) >= self._capacity:
-            self._own.popitem(last=False)
-            self.evicted += 1
-        own = _Own(now_ns + self._ttl_s * 1_000_000_000, asyncio.get_running_loop().create_future())
-        self._own[call] = own
-        self._own.move_to_end(call)
-        return own
-
-    def _forget(self, call: str, own: _Own) -> None:
-        if self._own.get(call) is own:
-            del self._own[call]
 
 
 def _key_of(call: str) -> str:

@@ -20,7 +20,6 @@ import base64
 import hmac
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import orjson
 
 from server.clock import Clock
 from server.store.redis import KEY_PREFIX, Redis, RedisUnavailable
+from server.store.short_memory import ShortMemory
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ class _Local:
     hold it still.
     """
 
-    expires_ns: int
     record: bytes
     is_shared: bool
     is_used: bool = False
@@ -60,21 +59,9 @@ class StreamTokens:
     Attributes:
         ttl_s: how long a token is good.
         fallback_issued: tokens that only this process knows. fallback_redeemed: let in without Redis.
-        evicted: tokens forgotten because more than CAPACITY were remembered at once.
     """
 
-    __slots__ = (
-        "_capacity",
-        "_clock",
-        "_key",
-        "_local",
-        "_on_fallback",
-        "_redis",
-        "evicted",
-        "fallback_issued",
-        "fallback_redeemed",
-        "ttl_s",
-    )
+    __slots__ = ("_clock", "_key", "_local", "_on_fallback", "_redis", "fallback_issued", "fallback_redeemed", "ttl_s")
 
     def __init__(
         self,
@@ -92,12 +79,9 @@ class StreamTokens:
         self._clock = clock
         self._on_fallback = on_fallback
         self.ttl_s = ttl_s
-        self._capacity = capacity
-        # In order of expiry, because every token lives equally long.
-        self._local: OrderedDict[str, _Local] = OrderedDict()
+        self._local: ShortMemory[_Local] = ShortMemory(clock, ttl_s=ttl_s, capacity=capacity)
         self.fallback_issued = 0
         self.fallback_redeemed = 0
-        self.evicted = 0
 
     async def issue(self, stream: str, facts: Mapping[str, Any]) -> str:
         """The secret for `stream`, which must be new. `facts` (JSON values) come back when it is redeemed."""
@@ -106,7 +90,7 @@ class StreamTokens:
         claim = nonce + expiry_s.to_bytes(8, "big")
         record = nonce + orjson.dumps(dict(facts))
         is_shared = await self._share(stream, record)
-        self._remember(stream, record, is_shared)
+        self._local.add(stream, _Local(record, is_shared))
         if not is_shared:
             self.fallback_issued += 1
             self._on_fallback()
@@ -125,9 +109,9 @@ class StreamTokens:
             return bool(is_shared)
         if own.is_shared and is_shared is False:
             # Used, by whichever process: it stays so when Redis goes away.
-            del self._local[stream]
+            self._local.drop(stream, own)
             return False
-        return not own.is_used and own.expires_ns > self._clock.now_ns()
+        return not own.is_used
 
     async def redeem(self, stream: str, secret: str) -> dict[str, Any] | None:
         """The facts, once. None for a secret that is forged, expired, used, or another stream's."""
@@ -164,15 +148,6 @@ class StreamTokens:
             return False
         return True
 
-    def _remember(self, stream: str, record: bytes, is_shared: bool) -> None:
-        now_ns = self._clock.now_ns()
-        while self._local and next(iter(self._local.values())).expires_ns <= now_ns:
-            self._local.popitem(last=False)
-        while len(self._local) >= self._capacity:
-            self._local.popitem(last=False)
-            self.evicted += 1
-        self._local[stream] = _Local(now_ns + self.ttl_s * 1_000_000_000, record, is_shared)
-
     async def _take(self, stream: str) -> bytes | None:
         """The record, and nobody gets it again: from Redis, or from memory when Redis cannot have it."""
         shared: bytes | None = None
@@ -189,10 +164,8 @@ class StreamTokens:
         if own.is_used:
             return None
         if is_answered and own.is_shared:
-            del self._local[stream]
+            self._local.drop(stream, own)
             return shared
-        if own.expires_ns <= self._clock.now_ns():
-            return None
         own.is_used = True
         self.fallback_redeemed += 1
         return own.record

@@ -237,11 +237,11 @@ def test_the_memory_is_bounded_in_number_and_time() -> None:
         answers, make = SharedAnswers(None, KEY, clock, capacity=100), Maker("here")
         for n in range(150):
             await answers.once(f"CA{n}", make)
-        assert (len(answers._own), answers.evicted) == (100, 50)
+        assert (len(answers._own), answers._own.evicted) == (100, 50)
         assert await answers.once("CA149", make) == b"here 149 secret"
         assert await answers.once("CA0", make) == b"here 150 secret"
         clock.advance_ms(TTL_S * 1000 + 1)
         assert await answers.once("CA149", make) == b"here 151 secret"
-        assert (len(answers._own), answers.evicted) == (1, 51)
+        assert (len(answers._own), answers._own.evicted) == (1, 51)
 
     asyncio.run(run())

@@ -247,11 +247,11 @@ def test_the_memory_is_bounded() -> None:
         clock = ManualClock()
         tokens = tokens_of(None, clock, capacity=100)
         secrets = [await tokens.issue(f"s{n}", {}) for n in range(150)]
-        assert (len(tokens._local), tokens.evicted) == (100, 50)
+        assert (len(tokens._local), tokens._local.evicted) == (100, 50)
         assert await tokens.redeem("s0", secrets[0]) is None
         assert await tokens.redeem("s149", secrets[149]) == {}
         clock.advance_ms(61_000)
         await tokens.issue("fresh", {})
-        assert (len(tokens._local), tokens.evicted) == (1, 50)
+        assert (len(tokens._local), tokens._local.evicted) == (1, 50)
 
     asyncio.run(run())
