@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from providers.offline.dialogue_heard import CERTAIN_IN_FORM
 from providers.offline.dialogue_saying import Saying
 from providers.offline.script import Intent, fill
@@ -83,26 +85,27 @@ class FormTurn(Saying):
         elif changed or self.reply.question or (pending == "change" and answer):
             self._advance(form)
         elif pending == "change":
-            self._miss(form, lambda: self._ask("change", self._phrase("change")))
+            self._miss(lambda: self._ask("change", self._phrase("change")))
         else:
-            self._miss(form, lambda: self._ask_otherwise(form))
+            self._miss(lambda: self._ask_otherwise(form))
 
     def _confirmed(self, form: Intent, answer: str, changed: bool) -> None:
+        is_half = answer == "yes" and self._says_more()
         if changed or self.reply.question:
             self._advance(form)
-        elif self._strictly(form) and (answer != "yes" or not self._says_more()):
+        elif self._strictly(form) and not is_half:
             self._advance(form)  # a value said once more: read it back once more
-        elif answer == "yes" and self.state.is_heard and (not self._says_more() or self.misses):
-            self._finish(form)
-        elif answer == "yes" and self.state.is_heard:
+        elif is_half and self.state.is_heard and not self.misses:
             # "Yes, it's terrible" may have been "yes, it's Sarah Bell": nothing is done on half an answer.
-            self._miss(form, lambda: self._advance(form))
+            self._miss(lambda: self._advance(form))
+        elif answer == "yes" and self.state.is_heard:
+            self._finish(form)
         elif answer == "no" and self.state.is_heard:
             self._ask("change", self._phrase("change"))
         elif answer:
             self._advance(form)  # the question was not heard: ask it again
         else:
-            self._miss(form, lambda: self._ask("confirm", self._phrase("yes_or_no")))
+            self._miss(lambda: self._ask("confirm", self._phrase("yes_or_no")))
 
     def _says_more(self) -> bool:
         """Whether a yes goes on to something that is not in everybody's mouth: "yes, it is ..."."""
@@ -125,11 +128,11 @@ class FormTurn(Saying):
         missing = [name for name in form.slots if name not in self.state.values]
         return sorted(missing, key=lambda name: name in self.state.deferred)
 
-    def _miss(self, form: Intent, again: object) -> None:
+    def _miss(self, again: Callable[[], None]) -> None:
         self.state.misses = self.misses + 1
         if self.state.misses >= MAX_MISSES and self.script.on_lost:
             self.lost("")
-        elif callable(again):
+        else:
             again()
 
     def _named(self, form: Intent) -> Slot | None:
