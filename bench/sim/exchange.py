@@ -63,6 +63,7 @@ class PhoneCall:
 
 
 C = TypeVar("C", bound=PhoneCall)
+Order = TypeVar("Order")
 
 
 class Switchboard(ABC, Generic[C]):
@@ -165,6 +166,23 @@ class Switchboard(ABC, Generic[C]):
             one.close()
             raise
         return one
+
+    async def _live(self, stream: MediaStream, commands: asyncio.Queue[Order]) -> Order | None:
+        """Carry an open stream until somebody ends it. Returns the command that did, None: the caller or the server."""
+        self.ticker.add(stream, stream.facts.opened_ns)
+        command = asyncio.ensure_future(commands.get())
+        try:
+            ends: set[asyncio.Future[Any]] = {command, stream.closed, stream.hung_up}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if command.done() or stream.hung_up.done():
+                stream.stop()
+                await self._wait_closed(stream)
+        finally:
+            self.ticker.remove(stream)
+            stream.abort()
+            if not command.done():
+                command.cancel()
+        return command.result() if command.done() and not command.cancelled() else None
 
     async def _wait_closed(self, stream: MediaStream) -> None:
         try:

@@ -227,25 +227,13 @@ class Exchange(Switchboard[Call]):
             self.tell(call, "streaming.failed", failure_reason=reason, stream_params=where, stream_type="websocket")
             return await self._after(call)
         self.tell(call, "streaming.started", stream_url=url)
-        self.ticker.add(stream, stream.facts.opened_ns)
-        command = asyncio.ensure_future(call.waiting.get())
-        try:
-            ends: set[asyncio.Future[Any]] = {command, stream.closed, stream.hung_up}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if command.done() or stream.hung_up.done():
-                stream.stop()
-                await self._wait_closed(stream)
-        finally:
-            self.ticker.remove(stream)
-            stream.abort()
-            if not command.done():
-                command.cancel()
+        command = await self._live(stream, call.waiting)
         if stream.hung_up.done():
             call.ended_by, call.hangup_cause = "caller", "normal_clearing"
         self.tell(call, "streaming.stopped", stream_url=url)
         if stream.hung_up.done():
             return None
-        return command.result() if command.done() and not command.cancelled() else await self._after(call)
+        return command or await self._after(call)
 
     async def _after(self, call: Call) -> Command | None:
         """The stream is gone, the call is not: somebody must say what becomes of it."""

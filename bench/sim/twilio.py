@@ -222,25 +222,13 @@ class Exchange(Switchboard[Call]):
         if not await self._open(call, verb, stream):
             return await self._after(call, verb, stream)
         self._stream_callback(call, verb, stream, "stream-started")
-        self.ticker.add(stream, stream.facts.opened_ns)
-        command = asyncio.ensure_future(call.commands.get())
-        try:
-            waits: set[asyncio.Future[Any]] = {command, stream.closed, stream.hung_up}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if command.done() or stream.hung_up.done():
-                stream.stop()
-                await self._wait_closed(stream)
-        finally:
-            self.ticker.remove(stream)
-            stream.abort()
-            if not command.done():
-                command.cancel()
+        command = await self._live(stream, call.commands)
         self._stream_callback(call, verb, stream, "stream-stopped")
         if stream.hung_up.done():
             call.ended_by = "caller"
             return []
-        if command.done() and not command.cancelled():
-            return command.result()
+        if command is not None:
+            return command
         code = 31903 if stream.facts.close_code is None else 31921
         self._warn(call, code, "stream closed by the server" if code == 31921 else "broken pipe")
         return await self._after(call, verb, stream)
