@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from providers.base import AudioChunk, ChatDone, Final, TextDelta, ToolCall
+from providers.base import ChatDone, TextDelta, ToolCall
 from providers.errors import ProviderError
 from server.agent.settings import AgentSettings
 from server.call.ahead import OpenedAhead
 from server.call.downlink import Downlink, MediaSink, wire_format
+from server.call.notes import CaptureNotes
 from server.call.providers import CallProviders
 from server.call.recogniser import Recogniser, common_format, transcriber_config
 from server.call.recorder import BrowserPage, Recorder
@@ -94,6 +95,7 @@ class CallSession:
             resumed=self._resumed,
         )
         self._tape = self._capture.tape if self._capture is not None else None
+        notes = CaptureNotes(self._capture)
         self._stepper = Stepper(
             facts.call_id, self.conversation, services.clock, self._capture, self._do, lambda: self.end("error")
         )
@@ -122,11 +124,11 @@ class CallSession:
             on_mark=self.downlink.on_mark,
             on_stop=lambda: self.end("caller_hung_up"),
             tape=self._tape,
-            note=self._note_message,
+            note=notes.message,
         )
         stt_config = transcriber_config(settings, stt_format, facts.from_number, providers.phrases)
         opened = partial(ahead.take, stt_config) if ahead is not None else None
-        self._recogniser = Recogniser(providers.ears, stt_config, self.uplink, self.dispatch, opened, self._note_final)
+        self._recogniser = Recogniser(providers.ears, stt_config, self.uplink, self.dispatch, opened, notes.final)
         self._speaker = Speaker(
             providers.synthesizer,
             services.clips,
@@ -134,7 +136,7 @@ class CallSession:
             settings,
             facts.from_number,
             self.dispatch,
-            self._note_audio,
+            notes.audio,
         )
         names = {"stt": self._recogniser.name, "llm": providers.model.name, "tts": providers.synthesizer.name}
         page = BrowserPage(wire, sink) if isinstance(wire, BrowserWire) else None
@@ -212,6 +214,7 @@ class CallSession:
     async def _put_away(self) -> None:
         services = self._services
         self._stepper.close()
+        self.uplink.close()
         services.pacer.remove(self.downlink)
         if self._scorer is not None:
             services.scoring.close(self._scorer)
@@ -263,21 +266,6 @@ class CallSession:
         metrics.media_overruns.labels("ring").inc(counters["overruns_ring_bytes"])
         metrics.media_overruns.labels("reader").inc(counters["overruns_reader_samples"])
         metrics.media_overruns.labels("silero").inc(counters["overruns_silero_samples"])
-
-    # ── the capture, beside the steps ─────────────────────────────────────────────────────────────────────────
-
-    def _note_message(self, message: bytes, is_text: bool) -> None:
-        if self._capture is not None:
-            self._capture.text(message, is_text=is_text)
-
-    def _note_final(self, final: Final) -> None:
-        if self._capture is not None:
-            self._capture.note("final", {"utterance_no": final.utterance_no, "text": final.text})
-
-    def _note_audio(self, clause_no: int, chunk: AudioChunk) -> None:
-        if self._capture is not None:
-            form = chunk.audio_format
-            self._capture.audio(clause_no, len(chunk.audio), form.encoding, form.rate_hz)
 
     # ── the actions of a step ──────────────────────────────────────────────────────────────────────────────
 

@@ -92,11 +92,17 @@ class Stepper:
             timer.cancel()
 
     def close(self) -> None:
-        """No timer fires any more."""
+        """No timer fires any more, and nothing is carried out."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        # Both lead back to whoever holds this one: a ring that only the garbage collector would open.
+        self._perform, self._fail = _nothing, _nothing
 
     def _on_timer(self, name: str) -> None:
         self._timers.pop(name, None)
         self.dispatch(ev.TimerFired(name))
+
+
+def _nothing(*_: object) -> None:
+    """The call is over."""

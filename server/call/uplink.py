@@ -169,6 +169,10 @@ class UplinkPath:
         for one in self._pending:
             one.was_fed = True
 
+    def close(self) -> None:
+        """The call is over: nobody is told of the stream's end any more."""
+        self._on_stop = _nothing
+
     def settle(self, utterance_no: int, *, has_words: bool = True) -> int | None:
         """The utterance has its final: it is not replayed any more. Returns its ms; None when it is open or unknown."""
         for one in self._pending:
@@ -299,3 +303,7 @@ class UplinkPath:
     def _note_lost(self, start_samples: int, end_samples: int) -> None:
         oldest_samples = self.native.ring.oldest // self._width
         self.lost_samples += max(0, min(oldest_samples, end_samples) - start_samples)
+
+
+def _nothing() -> None:
+    """The call is over."""
