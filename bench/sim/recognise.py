@@ -21,6 +21,7 @@ _RUINED_SHARE = 0.25
 _RUINED_BELOW = 0.5
 _LAGS = 4
 _FOUND = 0.55
+_ALIKE = 0.02
 _KEEP = 10 * 8000
 _ROOM = 16 * 8000
 _STEP = 800
@@ -197,7 +198,14 @@ class Listener:
             self._fails += 1
             return []
         self._fails = 0
-        return self._take(places[0].clip, start - places[0].at)
+        # Two sentences may begin alike: what follows tells them apart, also after a pause.
+        is_open = any(one.clip != places[0].clip and one.score > places[0].score - _ALIKE for one in places)
+        if is_open and not is_over:
+            return []
+        words = self._take(places[0].clip, start - places[0].at)
+        if is_open:
+            self._track, self._probed = -1, 0
+        return words
 
     def _take(self, track: int, offset: int) -> list[Word]:
         self._track, self._offset, self._next = track, offset, 0

@@ -184,3 +184,18 @@ def test_words_that_were_rendered_apart_have_exact_times(book: Clipbook) -> None
     assert heard(Clipbook([clip]), clip.s16) == "seven eleven nine"
     with pytest.raises(ValueError, match="60 ms"):
         BookClip.of("none", "", silence(100))
+
+
+@pytest.mark.parametrize("pause_ms", [0, 100])
+def test_sentences_that_begin_with_the_same_sound_are_told_apart(pause_ms: int) -> None:
+    """As a synthesised voice says them; the pause is long enough to be looked up by itself."""
+    opening = pico_clip("Good morning to you all")
+    head = from_pcmu(opening.pcmu[: opening.speech_samples]) + silence(pause_ms)
+    texts = ("I have to cancel everything", "this is about the bill", "I had two questions")
+    clips = [
+        BookClip.of_pcmu(text, f"Good morning to you all {text}", to_pcmu(head + from_pcmu(pico_clip(text).pcmu)))
+        for text in texts
+    ]
+    book = Clipbook(clips)
+    for clip in book.clips:
+        assert heard(book, silence(600) + clip.s16 + silence(600)) == clip.text
