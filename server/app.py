@@ -20,7 +20,7 @@ import httpx
 import uvloop
 from starlette.routing import Route
 
-from server import logs
+from server import breakage, logs
 from server.call.capture import CaptureStore
 from server.call.clips import Clips
 from server.call.pacer import Pacer
@@ -147,8 +147,9 @@ class _Process:
             upkeep = Upkeep(self._catalogue, self._clips, lambda: agents.agents)
             readiness = Readiness(self._catalogue, self._clips, lambda: agents.agents)
             checks = self._checks(postgres, redis, spool, agents, upkeep, readiness)
+            degraded = breakage.told(config.breakage, readiness.degraded)
             routes = health_routes(
-                checks, lambda: plane.is_draining, self._metrics, readiness.degraded, config.server.metrics_key
+                checks, lambda: plane.is_draining, self._metrics, degraded, config.server.metrics_key
             )
             if telnyx is not None:
                 on_fallback = self._metrics.webhook_answer_fallback.inc
@@ -181,9 +182,10 @@ class _Process:
             lead_ms=media.pacer_lead_ms,
             chunk_ms=media.pacer_chunk_ms,
         )
+        services, providers_for = breakage.broken(self._config.breakage, services, self._catalogue.for_call)
         return CallPlane(
             services=services,
-            providers_for=self._catalogue.for_call,
+            providers_for=providers_for,
             tokens=tokens,
             versions=lambda version_id: next((one for one in agents.agents if one.id == version_id), None),
             max_calls=self._config.server.max_calls,

@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.edge": EDGE,
     "server.api": EDGE,
     "server.node": EDGE,
+    "server.breakage": {"providers", "server"},
     "server.app": {"audio_native", "providers", "server"},
     "server.catalogue": {"providers", "server"},
     "server.live_check": {"providers", "server"},

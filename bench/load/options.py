@@ -17,6 +17,7 @@ Vad = Literal["webrtc", "silero"]
 CarrierName = Literal["twilio", "telnyx"]
 Proof = Literal["tone codes", "sound"]
 Callers = Literal["clips", "recording", "captures"]
+BREAKAGES = ("pacer", "vad", "barge_in", "turn_in_fifty")
 MAX_CALLS = 5000
 
 
@@ -32,6 +33,7 @@ class Options:
     carrier: CarrierName = "twilio"
     callers: Callers = "clips"
     jitter: bool = False
+    breakage: str = ""
     lead_ms: int = 200
     chunk_ms: int = 100
     pin: bool = True
@@ -75,6 +77,10 @@ def common_parser(name: str, summary: str) -> argparse.ArgumentParser:
         "--caller-channel", default="left", choices=["left", "right"], help="the caller's channel of --recording"
     )
     made.add_argument("--jitter", action="store_true", help="messages arrive late: 5 ms median, 25 p95, stalls of 2 s")
+    made.add_argument(
+        "--break", dest="breakage", default="", choices=BREAKAGES,
+        help="the server's TALKSPURT_TEST_BREAK: it is broken on purpose, and the run must fail",
+    )  # fmt: skip
     made.add_argument("--lead-ms", type=int, default=200, help="the server's PACER_LEAD_MS")
     made.add_argument("--chunk-ms", type=int, default=100, help="the server's PACER_CHUNK_MS")
     made.add_argument(
@@ -119,6 +125,7 @@ def options(asked: argparse.Namespace, calls: int, seconds: float) -> Options:
         carrier=asked.carrier,
         callers=callers(asked),
         jitter=asked.jitter,
+        breakage=asked.breakage,
         lead_ms=asked.lead_ms,
         chunk_ms=asked.chunk_ms,
         pin=asked.pin,

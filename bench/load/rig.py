@@ -178,6 +178,7 @@ async def _server(
                 "PACER_LEAD_MS": str(options.lead_ms),
                 "PACER_CHUNK_MS": str(options.chunk_ms),
                 "AGENTS_DIR": agents,
+                "TALKSPURT_TEST_BREAK": options.breakage,
                 **exchange.server_env,
                 **simulators.env,
                 **extra_env,

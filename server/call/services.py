@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from server.agent.settings import AgentSettings, Channel
 from server.call.capture import CaptureStore
 from server.call.clips import Clips
 from server.call.pacer import Pacer
@@ -42,3 +43,5 @@ class CallServices:
     captures: CaptureStore
     lead_ms: int
     chunk_ms: int
+    # What a call of that channel is served with.
+    settings_for: Callable[[AgentSettings, Channel], AgentSettings] = AgentSettings.for_channel

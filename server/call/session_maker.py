@@ -47,7 +47,10 @@ class SessionMaker:
     def settings_of(self, facts: CallFacts) -> AgentSettings | None:
         """What was pinned for the call; None when it is forgotten, or another process answered the call."""
         version = self._pinned.get(facts.agent_version_id)
-        return version.settings.for_channel(cast(Channel, facts.carrier)) if version else None
+        return self._settings(version, facts) if version else None
+
+    def _settings(self, version: AgentVersion, facts: CallFacts) -> AgentSettings:
+        return self._services.settings_for(version.settings, cast(Channel, facts.carrier))
 
     def make(
         self,
@@ -63,7 +66,7 @@ class SessionMaker:
         version = self._pinned.get(facts.agent_version_id) or self._versions(facts.agent_version_id)
         if version is None:
             raise CallError(f"agent version {facts.agent_version_id} is not known to this process")
-        settings = version.settings.for_channel(cast(Channel, facts.carrier))
+        settings = self._settings(version, facts)
         known = self._known.get(facts.carrier_call_id)
         conversation, resumed = None, known is not None and known.resumes > 0
         if known is not None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from server.config.breakage import LOOPBACK, Breakage, check_nobody_calls
+from server.config.breakage import VARIABLE as BREAKAGE_VARIABLE
 from server.config.carrier import VARIABLES as CARRIER_VARIABLES
 from server.config.carrier import TelnyxConfig, TwilioConfig
 from server.config.provider import VARIABLES as PROVIDER_VARIABLES
@@ -41,7 +43,6 @@ from server.errors import ConfigError
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 FRAME_MS = 20
 SECRET_MIN_CHARS = 32
 API_KEY_MIN_CHARS = 16
@@ -52,7 +53,7 @@ VARIABLES: tuple[str, ...] = (
     "CONNECTIONS_PER_IP", "HANDSHAKES_PER_S", "TRUSTED_PROXIES", "STREAM_TOKEN_TTL_S",
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
-    "LOG_LEVEL", "LOG_FORMAT", "LOG_TRANSCRIPTS",
+    "LOG_LEVEL", "LOG_FORMAT", "LOG_TRANSCRIPTS", BREAKAGE_VARIABLE,
     *CARRIER_VARIABLES,
     *PROVIDER_VARIABLES,
 )  # fmt: skip
@@ -227,6 +228,7 @@ class Config:
     providers: ProviderConfig = field(default_factory=ProviderConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    breakage: Breakage = ""  # the server is broken on purpose, for tests
 
     def __post_init__(self) -> None:
         store = self.store
@@ -250,6 +252,10 @@ class Config:
                 "PUBLIC_URL",
                 f"https, because {self.carriers[0]} is configured: voices and webhooks never travel in the clear",
             )
+        if self.breakage:
+            check_one_of(BREAKAGE_VARIABLE, self.breakage, get_args(Breakage))
+            served = [one.api_url for one in (self.twilio, self.telnyx) if one.is_configured]
+            check_nobody_calls(self.host, self.server.public_url, served)
 
     @property
     def carriers(self) -> tuple[str, ...]:
@@ -297,6 +303,7 @@ class Config:
             providers=ProviderConfig.from_env(env),
             media=MediaConfig.from_env(env),
             log=LogConfig.from_env(env),
+            **read(env, {"breakage": (BREAKAGE_VARIABLE, lower)}),
         )
 
 

@@ -128,6 +128,8 @@ def _package_file(package: str, path: str, requirement: str) -> Path:
 
 
 def _configuration(config: Config) -> str:
+    if config.breakage:
+        raise Problem(f"broken on purpose: {config.breakage}; unset TALKSPURT_TEST_BREAK")
     kind = "production" if config.is_production else "local"
     carriers = " and ".join(config.carriers) or "no carrier"
     public = config.server.public_url or "no public URL"
