@@ -20,7 +20,7 @@ import httpx
 import uvloop
 from starlette.routing import Route
 
-from server import breakage, logs
+from server import breakage, logs, memory
 from server.call.capture import CaptureStore
 from server.call.clips import Clips
 from server.call.pacer import Pacer
@@ -144,7 +144,7 @@ class _Process:
             self._metrics.calls_active.set_function(lambda: plane.active)
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
-            upkeep = Upkeep(self._catalogue, self._clips, lambda: agents.agents)
+            upkeep = Upkeep(self._catalogue, self._clips, lambda: agents.agents, on_warm=memory.keep_what_is_there)
             readiness = Readiness(self._catalogue, self._clips, lambda: agents.agents)
             checks = self._checks(postgres, redis, spool, agents, upkeep, readiness)
             degraded = breakage.told(config.breakage, readiness.degraded)

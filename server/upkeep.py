@@ -51,6 +51,7 @@ class Upkeep:
 
     Args:
         now_s: the clock of the rounds of `renew_clips`; the loop's when None.
+        on_warm: called once, when everything that calls need is there, before the process says that it is ready.
     Attributes:
         is_warm: every agent has been prepared once, whatever failed of it.
     """
@@ -61,8 +62,10 @@ class Upkeep:
         clips: Clips,
         agents: Callable[[], Sequence[AgentVersion]],
         now_s: Callable[[], float] | None = None,
+        on_warm: Callable[[], object] = lambda: None,
     ) -> None:
         self.is_warm = False
+        self._on_warm = on_warm
         self._catalogue = catalogue
         self._clips = clips
         self._agents = agents
@@ -76,6 +79,7 @@ class Upkeep:
     async def run(self) -> None:
         """Warm up, then look after what fails, until cancelled."""
         await self.warm_up()
+        self._on_warm()
         self.is_warm = True
         log.info("ready", extra={"event": "ready", "agents": len(self._agents())})
         self._renewed_at_s = self._now_s()

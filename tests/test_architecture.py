@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.queues": {"server.errors"},
     "server.metrics": set(),
     "server.logs": {"server.config"},
+    "server.memory": set(),
     "server.config": {"server.errors"},
     "server.agent": PURE,
     "server.wire": PURE | {"server.agent"},

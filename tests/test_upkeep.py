@@ -206,3 +206,24 @@ def test_nobody_is_asked_again_who_works() -> None:
         await rig.catalogue.aclose()
 
     run(body)
+
+
+def test_the_process_is_told_once_that_all_is_there_before_it_is_ready() -> None:
+    async def body() -> None:
+        rig = Rig(agents=2)
+        seen: list[tuple[bool, int]] = []
+        told = asyncio.Event()
+
+        def on_warm() -> None:
+            seen.append((upkeep.is_warm, rig.ear.opened))
+            told.set()
+
+        upkeep = Upkeep(rig.catalogue, Clips(), lambda: tuple(rig.agents), on_warm=on_warm)
+        running = asyncio.create_task(upkeep.run())
+        await told.wait()
+        await asyncio.sleep(0)
+        assert upkeep.is_warm and seen == [(False, 2)]
+        running.cancel()
+        await rig.catalogue.aclose()
+
+    run(body)
