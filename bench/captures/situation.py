@@ -135,6 +135,7 @@ SITUATIONS: tuple[Situation, ...] = (
         name="keys_in_speech",
         title="the caller presses 4 and 2 while speaking",
         turns=(Say(clip=ORDER, keys=((600, "4"), (800, "2"))),),
+        agent={"capture": {"audio": True, "keys": True}},
     ),
     Situation(
         name="hang_up_in_tool",

@@ -53,7 +53,7 @@ async def barge_figures(rig: Rig, callers: list[BargeCaller], noise: Clip | None
     all_of_them = [one for record in records for one in record.barge_ins]
     minutes = sum(record.noise_frames for record in records) / FRAMES_PER_MINUTE
     pauses = sum(record.false_pauses for record in records)
-    decisions = await decisions_ms(rig, callers)
+    decisions, unreadable = await decisions_ms(rig, callers)
     return {
         "barge_ins": len(all_of_them),
         "barge_ins_cleared": sum(one.clear_ns is not None for one in all_of_them),
@@ -61,6 +61,7 @@ async def barge_figures(rig: Rig, callers: list[BargeCaller], noise: Clip | None
             [(one.clear_ns - one.onset_ns) / 1e6 for one in all_of_them if one.clear_ns is not None]
         ),
         "decisions_found": len(decisions),
+        "captures_unreadable": unreadable,
         "decision_to_clear_ms": percentiles(decisions),
         "stale_frames_after_clear": sum(record.stale_frames for record in records),
         "noise": noise.text if noise is not None else "none",
@@ -73,23 +74,26 @@ async def barge_figures(rig: Rig, callers: list[BargeCaller], noise: Clip | None
     }
 
 
-async def decisions_ms(rig: Rig, callers: list[BargeCaller]) -> list[float]:
-    """Decision to clear of each interruption, as far as the server keeps captures; they end when the calls have."""
+async def decisions_ms(rig: Rig, callers: list[BargeCaller]) -> tuple[list[float], list[str]]:
+    """Decision to clear of each interruption, as far as the server keeps captures; they end when the calls have.
+
+    Beside them what cannot be read of the captures, one text a file.
+    """
     cleared = {
         f"{FROM_PREFIX}{caller.call_no:04d}": [one.clear_ns for one in caller.record.barge_ins if one.clear_ns]
         for caller in callers
     }
     wanted = {number for number, instants in cleared.items() if instants}
     if not (rig.target.data_dir / "capture").is_dir():
-        return []
-    await wait_for(lambda: wanted <= set(clear_decisions(rig.target.data_dir)), CAPTURES_S)
+        return [], []
+    await wait_for(lambda: wanted <= set(clear_decisions(rig.target.data_dir).clears), CAPTURES_S)
     decided = clear_decisions(rig.target.data_dir)
     found = [
-        since_decision_ms(instant, decided.get(number, []))
+        since_decision_ms(instant, decided.clears.get(number, []))
         for number, instants in cleared.items()
         for instant in instants
     ]
-    return [one for one in found if one is not None]
+    return [one for one in found if one is not None], decided.unreadable
 
 
 ROWS: Rows = {

@@ -9,11 +9,11 @@ recognisers name the caller in every final.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MARK = b"\x89TSCAPTURE\r\n\x1a\n"
@@ -30,31 +30,39 @@ class CaptureUnreadable(ValueError):
     """It is not a capture, or what is in it cannot be; says why."""
 
 
-def clear_decisions(data_dir: Path) -> dict[str, list[int]]:
-    """Instants of the steps that ordered a clear, ns, ascending, by caller; {} where there are no captures."""
-    found: dict[str, list[int]] = {}
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Of a server's captures. `clears`: instants of the steps that ordered one, ns, ascending, by caller.
+
+    `unreadable`: one text for each file that is damaged or foreign; what stands before the damage counts.
+    """
+
+    clears: dict[str, list[int]] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def clear_decisions(data_dir: Path) -> Decisions:
+    """What all captures below `data_dir` say; nothing where there are none."""
+    found = Decisions()
     for path in sorted((data_dir / "capture").glob("*.capture")):
         caller: str | None = None
         instants: list[int] = []
-        for body in _steps(path):
-            named = _CALLER.search(body)
-            caller = named[1].decode() if named else caller
-            if b'"ClearPlayout"' not in body:
-                continue
-            now_ns, _, _, actions = json.loads(body)
-            if any(action[0] == "ClearPlayout" for action in actions):
-                instants.append(now_ns)
+        try:
+            for kind, body in records(path.read_bytes()):
+                if kind != STEP:
+                    continue
+                named = _CALLER.search(body)
+                caller = named[1].decode() if named else caller
+                if b'"ClearPlayout"' not in body:
+                    continue
+                now_ns, _, _, actions = json.loads(body)
+                if any(action[0] == "ClearPlayout" for action in actions):
+                    instants.append(now_ns)
+        except CaptureUnreadable as error:
+            found.unreadable.append(f"{path.name}: {error}")
         if caller is not None:
-            found.setdefault(caller, []).extend(instants)
+            found.clears.setdefault(caller, []).extend(instants)
     return found
-
-
-def _steps(path: Path) -> Iterator[bytes]:
-    """The bodies of all steps, as far as they can be read: a run is over, whatever became of one file."""
-    with contextlib.suppress(CaptureUnreadable):
-        for kind, body in records(path.read_bytes()):
-            if kind == STEP:
-                yield body
 
 
 def records(raw: bytes) -> Iterator[tuple[int, bytes]]:
@@ -94,6 +102,8 @@ def records(raw: bytes) -> Iterator[tuple[int, bytes]]:
                     kind, body = data[begin], data[begin + 5 : end]
                     if kind == OF_TAPE:
                         size = int.from_bytes(body, "little")
+                        if size > len(tape):
+                            raise CaptureUnreadable("damaged: there is less tape than its records say")
                         kind, body, tape = TAPE, tape[:size], tape[size:]
                     yield kind, body
                     begin = end
@@ -102,14 +112,33 @@ def records(raw: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _block(raw: bytes, at: int) -> tuple[bytes, bool] | None:
-    """(content, is tape) of the block at `at`; None where a part ends, was cut or is damaged."""
+    """(content, is tape) of the block at `at`; None where a part ends or was cut. Raises CaptureUnreadable."""
     if at + 8 > len(raw) or raw.startswith(MARK, at):
         return None
-    length = int.from_bytes(raw[at : at + 4], "little")
-    end = at + 8 + (length & ~TAPE_BIT)
-    block = raw[at + 8 : end]
-    is_whole = end <= len(raw) and zlib.crc32(block) == int.from_bytes(raw[at + 4 : at + 8], "little")
-    return (block, bool(length & TAPE_BIT)) if is_whole else None
+    length, crc = (int.from_bytes(raw[one : one + 4], "little") for one in (at, at + 4))
+    length, is_tape = length & ~TAPE_BIT, bool(length & TAPE_BIT)
+    block = raw[at + 8 : at + 8 + length]
+    if len(block) == length and zlib.crc32(block) == crc:
+        return block, is_tape
+    next_part = raw.find(MARK, at)
+    rest = raw[at : len(raw) if next_part < 0 else next_part]
+    if len(rest) < 8 or MARK.startswith(rest):
+        return None  # cut within the two numbers, or where a further part was to begin
+    if not _is_cut(rest[8:], length, crc):
+        raise CaptureUnreadable(f"damaged: the block at byte {at} is not what was written")
+    return None
+
+
+def _is_cut(rest: bytes, length: int, crc: int) -> bool:
+    """Less of the block is there than it says. With a wrong length it looks so too, but then some of it has its CRC."""
+    if not len(rest) < length <= MAX_RECORD_BYTES:
+        return False
+    begun = 0
+    for one in range(len(rest)):
+        begun = zlib.crc32(rest[one : one + 1], begun)
+        if begun == crc:
+            return False
+    return True
 
 
 def since_decision_ms(cleared_ns: int, decisions: list[int], within_ms: float = 2000.0) -> float | None:

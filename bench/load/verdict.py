@@ -29,6 +29,8 @@ MAX_FALSE_PAUSES_PER_MINUTE = 60.0
 MIN_FALSE_PAUSES = 5
 """Fewer are chance: a server within the bound makes so many in five seconds of speech in noise."""
 MAX_RSS_GROWTH_PERCENT = 2.0
+MOST_NAMED = 5
+"""Of files that are all wrong in one way."""
 
 
 def add_floor(result: Result, before: Floor, after: Floor) -> None:
@@ -103,6 +105,7 @@ def broken_barge_in(result: Result, max_clear_ms: float = MAX_CLEAR_P95_MS) -> l
     reasons += beyond("decision to clear p99", result["decision_to_clear_ms"]["p99"], FRAME_MS)
     if result["decisions_found"] < result["barge_ins_cleared"]:
         reasons.append(f"{result['decisions_found']} decisions found of {result['barge_ins_cleared']} clears")
+    reasons += result["captures_unreadable"][:MOST_NAMED]
     if result["stale_frames_after_clear"]:
         reasons.append(f"{result['stale_frames_after_clear']} frames of a cancelled answer came after clear")
     return reasons + broken_by_noise(result)

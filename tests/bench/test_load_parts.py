@@ -17,7 +17,7 @@ import redis
 import uvloop
 
 from bench.load import bargein, clips, floor, latency, options, plot, soak, verdict
-from bench.load.capture import clear_decisions, since_decision_ms
+from bench.load.capture import MARK, TAPE_BIT, Decisions, clear_decisions, since_decision_ms
 from bench.load.floor import EchoFloor, FloorFailed
 from bench.load.knee import knee
 from bench.load.noise import noise_clip, speech_rms
@@ -35,6 +35,8 @@ from bench.sim.sound import Clip, audioop, from_pcmu
 from providers.offline.scripted import render
 from tests.bench.load_target import bench_with
 from tests.bench.stand_in import Behaviour, packed, tone
+
+KEPT = Path(__file__).parents[1] / "data" / "captures"
 
 # ── the floor ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,12 +245,42 @@ def test_decisions_are_read_from_captures_by_caller(tmp_path: Path) -> None:
     (folder / "one.capture").write_bytes(whole + whole[14:42])
     (folder / "two.capture").write_bytes(packed(("H", head)))
     (folder / "three.capture").write_bytes(b"no capture at all")
-    found = clear_decisions(tmp_path)
+    said = clear_decisions(tmp_path)
+    found = said.clears
     assert found == {"+15552000012": [5_000_000]}
+    assert said.unreadable == ["three.capture: not a capture of a call"]
     assert since_decision_ms(5_400_000, found["+15552000012"]) == pytest.approx(0.4)
     assert since_decision_ms(4_000_000, found["+15552000012"]) is None
     assert since_decision_ms(9_000_000_000, found["+15552000012"]) is None
-    assert clear_decisions(tmp_path / "elsewhere") == {}
+    assert clear_decisions(tmp_path / "elsewhere") == Decisions()
+
+
+def test_damage_within_a_capture_is_said_and_a_cut_is_not(tmp_path: Path) -> None:
+    """A block at whose end nothing follows may be one that a crash has cut; any other that is wrong is damage."""
+    whole = (KEPT / "cough.capture").read_bytes()
+    path = tmp_path / "capture" / "one.capture"
+    path.parent.mkdir()
+    ends = [len(MARK)]
+    while ends[-1] < len(whole):
+        ends.append(ends[-1] + 8 + (int.from_bytes(whole[ends[-1] : ends[-1] + 4], "little") & ~TAPE_BIT))
+    last = ends[-2]
+    for length in (*ends, last + 3, last + 20, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert clear_decisions(tmp_path).unreadable == []
+    # Cut by a crash, then carried on in a second stream.
+    path.write_bytes(whole[: last + 20] + whole)
+    assert clear_decisions(tmp_path).unreadable == []
+    middle = ends[len(ends) // 2]
+    for at in (middle, middle + 1, middle + 4, middle + 9, ends[1] - 1):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+        (text,) = clear_decisions(tmp_path).unreadable
+        assert text.startswith("one.capture: damaged: the block at byte ")
+    # Nothing of a block is missing, but its length says more than is there.
+    longer = int.from_bytes(whole[last : last + 4], "little") + 64
+    path.write_bytes(whole[:last] + longer.to_bytes(4, "little") + whole[last + 4 :])
+    assert "damaged" in clear_decisions(tmp_path).unreadable[0]
 
 
 # ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -367,6 +399,7 @@ INTERRUPTED: dict[str, Any] = {
     "time_to_clear_ms": {"p95": 200.0},
     "decision_to_clear_ms": {"p99": 20.0},
     "decisions_found": 5,
+    "captures_unreadable": [],
     "stale_frames_after_clear": 0,
     "noise": "babble at 10 dB",
     "false_pauses": 5,
@@ -383,6 +416,7 @@ INTERRUPTED: dict[str, Any] = {
         ({"decision_to_clear_ms": {"p99": 20.1}}, "decision to clear p99 20.1 ms"),
         ({"decision_to_clear_ms": {"p99": None}}, "decision to clear p99 is not known"),
         ({"decisions_found": 4}, "4 decisions found of 5 clears"),
+        ({"captures_unreadable": ["x.capture: damaged: it is"]}, "x.capture: damaged: it is"),
         ({"stale_frames_after_clear": 1}, "1 frames of a cancelled answer"),
         ({"false_pauses_per_minute": 60.1}, "5 false pauses, 60.1 for a minute"),
         ({"false_pauses": 0, "false_pauses_per_minute": None}, "no answer was talked over by noise"),
