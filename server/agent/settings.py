@@ -141,6 +141,7 @@ class LimitSettings:
 class CaptureSettings:
     enabled: bool = of.flag(True, "each call is captured for replay, in `DATA_DIR/capture`")
     audio: bool = of.flag(False, "the caller's audio is captured too, so that speech can be judged again")
+    keys: bool = of.flag(False, "which keys were pressed is captured too; they may be a card or a PIN")
     max_bytes: int = of.ranged(
         67_108_864, 65_536, 1_073_741_824, "largest file; beyond it the capture is truncated, and the call goes on"
     )

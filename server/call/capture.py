@@ -5,7 +5,8 @@
 
 Nothing here makes a call wait or fail. A disk that refuses ends the capture; one that hangs fills a bounded buffer and
 then ends it too; a file at its largest says that it is truncated. Audio is kept only where the agent's settings say so.
-Secrets are removed before anything is kept: custom parameters and tokens from messages, known keys from all of it.
+Secrets are removed before anything is kept: custom parameters and tokens from messages, pressed keys unless the agent
+keeps them (server/call/keymask.py), the server's own keys from all of it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from server.call.capture_file import (
     of_tape,
     tape_block,
 )
+from server.call.keymask import KeyMask
 from server.call.scrub import REMOVED, scrubbed
 from server.clock import Clock
 from server.dialogue import event as ev
@@ -64,33 +66,37 @@ CLOSE_S = 3.0
 class Capture:
     """One media stream of one call. `tape` is for its uplink and scorer. Made by `CaptureStore.open`."""
 
-    __slots__ = ("_batch", "_clock", "_file", "_head", "_store", "is_over", "tape")
+    __slots__ = ("_batch", "_clock", "_file", "_head", "_mask", "_store", "is_over", "tape")
 
-    def __init__(
-        self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any], *, keeps_audio: bool
-    ) -> None:
-        self.tape = Tape(keeps_audio=keeps_audio)
+    def __init__(self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any]) -> None:
+        self.tape = Tape(keeps_audio=head["has_audio"])
         self.is_over = False
         self._store = store
         self._file = file
         self._clock = clock
         self._head = head
+        self._mask = KeyMask(resumed=head["resumed"]) if head["masks_keys"] else None
         self._batch = _Batch()
 
     def begin(self, opening: Sequence[bytes]) -> None:
         """`opening`: the carrier's messages up to `start`. Comes before everything else."""
         self._store.add(self)
-        texts = [scrubbed(one, keeps_audio=False) or "" for one in opening]
+        texts = [scrubbed(one, keeps_audio=False, keeps_keys=self._mask is None) or "" for one in opening]
         self._add(HEAD, {"capture": VERSION, **self._head, "opening": texts})
 
     def text(self, message: bytes, *, is_text: bool = True) -> None:
         """A message of the carrier that is no audio."""
-        text = scrubbed(message, keeps_audio=self.tape.keeps_audio) if is_text else None
+        text = None
+        if is_text:
+            text = scrubbed(message, keeps_audio=self.tape.keeps_audio, keeps_keys=self._mask is None)
         self._add(TEXT, [self.tape.now_ns, text, len(message), is_text])
 
     def step(self, now_ns: int, event: ev.Event, actions: Sequence[ev.Action]) -> None:
+        name, values = type(event).__name__, _fields(event)
         decided = [[type(one).__name__, _fields(one)] for one in actions]
-        self._add(STEP, [now_ns, type(event).__name__, _fields(event), decided])
+        if self._mask is not None:
+            values, decided = self._mask.step(name, values, decided)
+        self._add(STEP, [now_ns, name, values, decided])
 
     def audio(self, clause_no: int, size: int, encoding: str, rate_hz: int) -> None:
         """A synthesizer gave `size` bytes for the clause."""
@@ -146,7 +152,7 @@ class Capture:
 _NAMES = {kind: tuple(one.name for one in fields(kind)) for kind in (*ev.Event.__args__, *ev.Action.__args__)}
 
 
-def _fields(one: ev.Event | ev.Action) -> dict[str, Any]:
+def _fields(one: ev.Event | ev.Action) -> Mapping[str, Any]:
     return {name: getattr(one, name) for name in _NAMES[type(one)]}
 
 
@@ -279,10 +285,10 @@ class CaptureStore:
         head = {
             "call_id": call_id, "carrier": carrier, "stream_id": stream_id, "codec": fmt.codec, "rate_hz": fmt.rate_hz,
             "has_audio": wanted.audio, "scored": scored, "may_reorder": may_reorder, "resumed": resumed,
-            "settings": settings.as_dict(),
+            "masks_keys": not wanted.keys, "settings": settings.as_dict(),
         }  # fmt: skip
         file = _File(self.folder / f"{call_id}{SUFFIX}", wanted.max_bytes)
-        return Capture(self, file, self._clock, head, keeps_audio=wanted.audio)
+        return Capture(self, file, self._clock, head)
 
     def add(self, capture: Capture) -> None:
         """It has begun: gather what it has, every FLUSH_S."""

@@ -64,6 +64,7 @@ class Head:
 
     `opening` holds the carrier's messages before and with `start`, without secrets. `resumed`: the call goes on from
     the part before. `may_reorder`: media waited for what was missing from the start, as all did before this was noted.
+    `masks_keys`: which keys were pressed is not in it (server/call/keymask.py).
     """
 
     call_id: str
@@ -77,6 +78,7 @@ class Head:
     settings: Mapping[str, Any]
     opening: tuple[str, ...]
     may_reorder: bool = True
+    masks_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from audio_native.silero import SileroNet
 from audio_native.silero_weights import packaged_file, read_weights
 from server.agent.settings import AgentSettings
 from server.call.capture_file import NOTHING, CaptureError, End, Head, Record, Step, Tape, Text, read
+from server.call.keymask import KeyMask
 from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
 from server.call.replay import (
     BEHEADED,
@@ -28,6 +29,7 @@ from server.call.replay import (
     continuous,
     decisions,
     event_of,
+    mask_of,
     settings_of,
 )
 from server.dialogue import event as ev
@@ -85,6 +87,7 @@ class _Again:
         self._against = against
         self._stream: HeardAgain | None = None
         self._conversation: Conversation | None = None
+        self._mask: KeyMask | None = None
         self._timers: dict[str, int] = {}
         self._has_left = False  # the recorded call's path
 
@@ -114,6 +117,7 @@ class _Again:
     def _begin(self, head: Head) -> None:
         if not head.has_audio:
             raise CaptureError("no audio in it: the agent's setting capture.audio was off")
+        self._mask = mask_of(head)
         settings = self._against or settings_of(head)
         if self._conversation is None or not head.resumed:
             self._conversation = Conversation(settings, head.rate_hz)
@@ -172,7 +176,8 @@ class _Again:
         assert self._conversation is not None
         if isinstance(event, ev.TimerFired):
             self._timers.pop(event.name, None)
-        decided = decisions(self._conversation, event, now_ns)
+        decided = decisions(self._conversation, event, now_ns, self._mask)
+        self.result.is_masked = self.result.is_masked or (self._mask is not None and self._mask.is_on)
         self.log.append(Decided(now_ns, event, decided))
         for name, values in decided:
             if name == "SetTimer":

@@ -5,7 +5,8 @@
 
 The hash is over what was heard and decided, in order, as canonical JSON: the same on every machine, since nothing here
 reads a clock, draws a number or depends on the order of a set. With other settings the events stay those of the
-recorded call, which the other agent would not have had in all of its parts: the first difference says most.
+recorded call, which the other agent would not have had in all of its parts: the first difference says most. Where the
+capture does not say which keys were pressed, digits of texts after the first of them are not compared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import orjson
 
 from server.agent.settings import AgentSettings, SettingsError
 from server.call.capture_file import NOTHING, CaptureError, End, Head, Record, Step, Tape, Text, read
+from server.call.keymask import KeyMask
 from server.call.rehear import HEARD, HeardAgain, Scores, is_same, plain
 from server.call.shape import check_fields
 from server.dialogue import event as ev
@@ -52,6 +54,7 @@ class Replayed:
 
     `heard`: speech events that were heard again. `scores`: of a recomputation. `is_cut`: the capture ends before the
     call did: it was truncated, or the server died. `has_gap`: after that it went on, which is not decided again.
+    `is_masked`: keys were pressed, and the capture does not say which.
     """
 
     steps: int = 0
@@ -63,6 +66,7 @@ class Replayed:
     scores: Scores | None = None
     is_cut: bool = True
     has_gap: bool = False
+    is_masked: bool = False
 
     @property
     def is_same(self) -> bool:
@@ -85,6 +89,7 @@ class Replayed:
             "same": self.is_same,
             "cut": self.is_cut,
             "gap": self.has_gap,
+            "masked": self.is_masked,
             "scores": None if self.scores is None else asdict(self.scores),
             "differences": [
                 {
@@ -111,12 +116,14 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
     then, now = hashlib.sha256(), hashlib.sha256()
     stream: HeardAgain | None = None
     conversation: Conversation | None = None
+    mask: KeyMask | None = None
     for record in continuous(read(path)):
         match record:
             case Missing():
                 result.has_gap = result.is_cut = True
             case Head():
                 result.is_cut = True
+                mask = mask_of(record)
                 settings = against or settings_of(record)
                 if conversation is None or not record.resumed:
                     conversation = Conversation(settings, record.rate_hz)
@@ -135,7 +142,8 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
                 if stream is not None and isinstance(event, HEARD):
                     then.update(canonical(plain(event)))
                     now.update(_matched(stream, event, now_ns, result))
-                decided = decisions(conversation, event, now_ns)
+                decided = decisions(conversation, event, now_ns, mask)
+                result.is_masked = result.is_masked or (mask is not None and mask.is_on)
                 then.update(canonical(recorded))
                 now.update(canonical(decided))
                 if recorded != decided:
@@ -151,12 +159,15 @@ def replay_capture(path: Path, against: AgentSettings | None = None) -> Replayed
 def steps(path: Path) -> Iterator[tuple[int, ev.Event, list[Any], list[Any]]]:
     """Yields (now_ns, event, actions as recorded, actions as decided now), JSON-plain. Raises as `replay_capture`."""
     conversation: Conversation | None = None
+    mask: KeyMask | None = None
     for record in continuous(read(path)):
-        if isinstance(record, Head) and (conversation is None or not record.resumed):
-            conversation = Conversation(settings_of(record), record.rate_hz)
+        if isinstance(record, Head):
+            mask = mask_of(record)
+            if conversation is None or not record.resumed:
+                conversation = Conversation(settings_of(record), record.rate_hz)
         elif isinstance(record, Step) and conversation is not None:
             event = event_of(record)
-            yield record.now_ns, event, record.actions, decisions(conversation, event, record.now_ns)
+            yield record.now_ns, event, record.actions, decisions(conversation, event, record.now_ns, mask)
 
 
 def continuous(records: Iterable[Record]) -> Iterator[Record | Missing]:
@@ -206,6 +217,11 @@ def settings_of(head: Head) -> AgentSettings:
         raise CaptureError(f"made by another version: {error}") from error
 
 
+def mask_of(head: Head) -> KeyMask | None:
+    """What was written as another digit, and is to be compared so. None where keys were kept."""
+    return KeyMask(resumed=head.resumed) if head.masks_keys else None
+
+
 def event_of(step: Step) -> ev.Event:
     """Raises CaptureError for an event that this version does not know."""
     try:
@@ -217,8 +233,8 @@ def event_of(step: Step) -> ev.Event:
         raise CaptureError(f"made by another version: {error}") from error
 
 
-def decisions(conversation: Conversation, event: ev.Event, now_ns: int) -> list[Any]:
-    """The actions of one step, JSON-plain as a capture holds them.
+def decisions(conversation: Conversation, event: ev.Event, now_ns: int, mask: KeyMask | None) -> list[Any]:
+    """The actions of one step, JSON-plain as a capture holds them; through `mask`, if there is one.
 
     Raises:
         UnexpectedEvent: it cannot happen here. CaptureError: with it the conversation fails, as no call did.
@@ -230,7 +246,10 @@ def decisions(conversation: Conversation, event: ev.Event, now_ns: int) -> list[
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CaptureError(f"{type(event).__name__} cannot be decided: {error!r:.100}") from error
     plain_again: list[Any] = orjson.loads(orjson.dumps([[type(one).__name__, one] for one in made]))
-    return plain_again
+    if mask is None:
+        return plain_again
+    values = {"digit": event.digit} if isinstance(event, ev.DigitReceived) else {}
+    return mask.step(type(event).__name__, values, plain_again)[1]
 
 
 def canonical(value: Any) -> bytes:
@@ -245,6 +264,8 @@ def lines(result: Replayed) -> Iterator[str]:
         yield "what came between is missing: the stream that went on after it is not decided again"
     elif result.is_cut:
         yield "the capture ends before the call"
+    if result.is_masked:
+        yield "which keys were pressed is not in it: after the first, digits of texts are not compared"
     if result.scores is not None:
         yield (
             f"{result.scores.windows} windows scored again: {result.scores.changed} otherwise, "

@@ -9,37 +9,50 @@ from typing import Any
 
 import orjson
 
-from server.wire.json import MAX_DEPTH
+from server.wire.json import DTMF_DIGITS, MAX_DEPTH
 
 REMOVED = "removed"
+DIGITS = frozenset("0123456789")
+MASKED_KEY = "1"
+"""Stands for each digit that was keyed."""
 # Custom parameters carry the stream's secret and whatever else the webhook put there.
 _SECRET_KEYS = frozenset(
     ("customParameters", "custom_parameters", "secret", "stream_auth_token", "token", "client_state")
 )
+_SECRET_OR_SOUND = _SECRET_KEYS | {"payload"}
 
 
-def scrubbed(message: bytes, *, keeps_audio: bool) -> str | None:
+def scrubbed(message: bytes, *, keeps_audio: bool, keeps_keys: bool) -> str | None:
     """A carrier's text message without what must not be kept; None for one that cannot be read: it may hold anything.
 
-    keeps_audio: whether payloads stay.
+    keeps_audio: whether payloads stay. keeps_keys: whether it stays which key was pressed.
     """
+    secret = _SECRET_KEYS if keeps_audio else _SECRET_OR_SOUND
     try:
-        return orjson.dumps(_scrub(orjson.loads(message), keeps_audio, MAX_DEPTH)).decode()
+        return orjson.dumps(_scrub(orjson.loads(message), secret, keeps_keys, MAX_DEPTH)).decode()
     except (orjson.JSONDecodeError, RecursionError):
         return None
 
 
-def _scrub(value: Any, keeps_audio: bool, depth: int) -> Any:
+def key_masked(value: Any) -> Any:
+    """One pressed digit as another one; * # A B C D are no part of a number and stay. What is no key is removed."""
+    if value is None or (isinstance(value, str) and value in DTMF_DIGITS):
+        return MASKED_KEY if value in DIGITS else value
+    return REMOVED
+
+
+def _scrub(value: Any, secret: frozenset[str], keeps_keys: bool, depth: int) -> Any:
     if depth < 0:
         raise RecursionError("deeper than carriers nest")
     if isinstance(value, dict):
-        return {
-            key: _blank(one, depth - 1)
-            if key in _SECRET_KEYS or (key == "payload" and not keeps_audio)
-            else _scrub(one, keeps_audio, depth - 1)
+        made = {
+            key: _blank(one, depth - 1) if key in secret else _scrub(one, secret, keeps_keys, depth - 1)
             for key, one in value.items()
         }
-    return [_scrub(one, keeps_audio, depth - 1) for one in value] if isinstance(value, list) else value
+        if not keeps_keys and "digit" in made:
+            made["digit"] = key_masked(made["digit"])
+        return made
+    return [_scrub(one, secret, keeps_keys, depth - 1) for one in value] if isinstance(value, list) else value
 
 
 def _blank(value: Any, depth: int) -> Any:

@@ -48,7 +48,7 @@ def hears(capture: Capture, chunk: int, payload: bytes) -> None:
 
 def test_everything_is_there_in_order(tmp_path: Path) -> None:
     def body(store: CaptureStore) -> None:
-        one = opened(store, audio=True)
+        one = opened(store, audio=True, keys=True)
         hears(one, 1, b"a" * 160)
         one.text(DTMF)
         one.step(5, ev.DigitReceived("5"), [ev.SetTimer("digits", 9)])
@@ -104,14 +104,14 @@ def test_secrets_are_nowhere_in_it(tmp_path: Path) -> None:
     ],
 )
 def test_messages_lose_their_secrets_and_keep_their_shape(message: bytes, kept: str) -> None:
-    text = scrubbed(message, keeps_audio=False)
+    text = scrubbed(message, keeps_audio=False, keeps_keys=False)
     assert text is not None and kept in text and "s3cret" not in text
     assert orjson.loads(text).keys() == orjson.loads(message).keys()
 
 
 @pytest.mark.parametrize("message", [b"s3cret", b'{"secret":"s3cret', b"[" * 900 + b"]" * 900, b"\xff"])
 def test_messages_that_cannot_be_read_are_not_kept(message: bytes) -> None:
-    assert scrubbed(message, keeps_audio=True) is None
+    assert scrubbed(message, keeps_audio=True, keeps_keys=True) is None
 
 
 def test_audio_is_kept_only_where_the_agent_says_so(tmp_path: Path) -> None:
