@@ -13,7 +13,8 @@ import openai
 import pytest
 
 from bench.sim.openai import Answer, FixtureBrain, Flavour, OpenAiSim, ToolUse
-from tests.bench.openai_client import talk, tool
+from tests.bench.openai_client import API_VERSION, talk, tool
+from tests.support import third_party
 from tests.support.third_party import aimock, aimock_path
 
 TEXT = "Buenos días. ¿Qué tal? We are open from nine to six."
@@ -37,15 +38,22 @@ def program() -> Path:
     return aimock_path()
 
 
+def sdk(flavour: Flavour, url: str) -> Any:
+    options: dict[str, Any] = {"api_key": "sim-key", "max_retries": 0, "timeout": 5}
+    if flavour is Flavour.GROQ:
+        return groq.AsyncGroq(base_url=url, **options)
+    if flavour is Flavour.AZURE:
+        return openai.AsyncAzureOpenAI(azure_endpoint=url, api_version=API_VERSION, **options)
+    return openai.AsyncOpenAI(base_url=f"{url}/v1", **options)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", [Flavour.OPENAI, Flavour.GROQ])
+@pytest.mark.parametrize("flavour", list(Flavour))
 def test_a_client_hears_the_same_from_aimock_and_from_the_simulator(
     flavour: Flavour, program: Path, tmp_path: Path
 ) -> None:
     async def all_of(sim: OpenAiSim, url: str) -> list[Any]:
-        base = f"{url}/v1" if flavour is Flavour.OPENAI else url
-        vendor: Any = openai.AsyncOpenAI if flavour is Flavour.OPENAI else groq.AsyncGroq
-        async with vendor(api_key="sim-key", base_url=base, max_retries=0, timeout=5) as one:
+        async with sdk(flavour, url) as one:
             options = {"extra_body": {"stream_options": {"include_usage": True}}}
             text = await talk(one, sim, **options)
             book = await talk(one, sim, messages=[{"role": "user", "content": "book"}], tools=TOOLS, **options)
@@ -84,4 +92,20 @@ def test_a_missing_npm_is_skipped_by_name_and_fails_in_ci(monkeypatch: pytest.Mo
         aimock_path()
     monkeypatch.setenv("CI", "1")
     with pytest.raises(pytest.fail.Exception, match=r"aimock@1\.43\.0: npm and node are not there"):
+        aimock_path()
+
+
+@pytest.mark.parametrize(("view", "outcome"), [(1, pytest.skip.Exception), (0, pytest.fail.Exception)])
+def test_what_the_registry_has_is_not_skipped(
+    view: int, outcome: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An npm that cannot install: skipped where no registry answers, a failure where one has the package."""
+    monkeypatch.setattr(third_party, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CI", raising=False)
+    for name in ("npm", "node"):
+        script = tmp_path / name
+        script.write_text(f'#!/bin/sh\necho broken >&2\n[ "$1" = view ] && exit {view}\nexit 1\n')
+        script.chmod(0o755)
+    with pytest.raises(outcome, match=r"aimock@1\.43\.0: npm could not install it: broken"):
         aimock_path()

@@ -7,7 +7,6 @@ import random
 import time
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,9 +22,9 @@ from providers.errors import (
 )
 from providers.groq.chat import GroqModel
 from providers.openai.answer import MAX_ANSWER_CHARS
-from providers.openai.chat import ChatCore, CompatibleModel, OpenAIModel
+from providers.openai.chat import OpenAIModel
 from providers.openai.lane import tls_context
-from providers.openai.options import CompatibleOptions, GroqOptions, LinkOptions, OpenAiOptions
+from providers.openai.options import GroqOptions, LinkOptions, OpenAiOptions
 from tests.providers import conformance as suite
 from tests.providers.openai_service import (
     ADAPTERS,
@@ -40,7 +39,6 @@ from tests.providers.openai_service import (
     tls_in_front,
 )
 from tests.support.certificate import write_certificate
-from tests.support.third_party import aimock, aimock_path
 
 ALL = pytest.mark.parametrize("name", ADAPTERS)
 TEXT = "Wir öffnen um neun – ¡perfecto! 😀 Das Übliche kostet 90 €."
@@ -558,44 +556,5 @@ def test_a_closed_adapter_says_so() -> None:
             await adapter.aclose()
             await adapter.aclose()
             await suite.fails(adapter, ask("hello"), ProviderUnavailable)
-
-    run(main)
-
-
-# ── somebody else's server ────────────────────────────────────────────────────────────────────────────────────
-
-AIMOCK: list[dict[str, Any]] = [
-    {"match": {"userMessage": "hello"}, "response": {"content": TEXT}},
-    {"match": {"userMessage": "book"}, "response": {"toolCalls": [
-        {"name": "find", "arguments": '{"day":"jueves"}'}, {"name": "slots", "arguments": "{}"},
-    ]}},
-    {"match": {"userMessage": "busy"}, "response": {"error": {"message": "slow", "type": "rate_limit_error"},
-                                                     "status": 429}},
-]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_aimock_is_understood_as_the_simulator_is(tmp_path: Path) -> None:
-    program = aimock_path()
-
-    async def main() -> None:
-        async with aimock(program, tmp_path, AIMOCK) as peer:
-            models: list[ChatCore] = [
-                OpenAIModel(OpenAiOptions(key=KEY, base_url=f"{peer.url}/v1", model="gpt-4o-mini")),
-                GroqModel(GroqOptions(key=KEY, base_url=peer.url)),
-                CompatibleModel(CompatibleOptions(base_url=f"{peer.url}/v1", model="gpt-4o-mini")),
-            ]
-            for one in models:
-                one.attach_nowait()
-                events = await answer(one, ask("hello"))
-                done = events[-1]
-                assert text_of(events) == TEXT and len(events) > 5
-                assert isinstance(done, ChatDone) and done.reason == "stop" and done.completion_tokens > 0
-                find, slots, done = await answer(one, ask("book", tools=TOOLS))
-                assert isinstance(find, ToolCall) and (find.name, find.arguments) == ("find", '{"day":"jueves"}')
-                assert isinstance(slots, ToolCall) and (slots.name, slots.arguments) == ("slots", "{}")
-                assert isinstance(done, ChatDone) and done.reason == "tool_calls"
-                await suite.fails(one, ask("busy"), ProviderRejected, status=429, retryable=True)
-                await suite.cancels_within_a_frame(one, ask("hello"))
 
     run(main)
