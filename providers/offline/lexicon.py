@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from providers.offline.common_name import FIRST_NAMES, LAST_NAMES, WORDS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lexicon:
@@ -17,7 +19,8 @@ class Lexicon:
     `ordinary` are frequent words beside the stop words: never a rarer one misheard. `and_what_of` begins a question
     that is the last one with another value. `leads_to` and `instead` say that a value is the new one. A yes with
     `yes_but` may be no yes. `hour_sounds` are words that an hour is misheard as. `next_week` beside a weekday makes it
-    the one of the week to come.
+    the one of the week to come. `first_names` and `last_names` are common ones, the most frequent first; those that are
+    everyday words too are in `name_words`.
     """
 
     stop_words: frozenset[str]
@@ -49,6 +52,9 @@ class Lexicon:
     name_trail: tuple[str, ...]
     name_after: tuple[str, ...]
     name_noise: frozenset[str]
+    first_names: tuple[str, ...]
+    last_names: tuple[str, ...]
+    name_words: frozenset[str]
     phrases: Mapping[str, tuple[str, ...]]
 
 
@@ -156,6 +162,9 @@ ENGLISH = Lexicon(
         "yes yeah sure ok okay um uh er well so it is the a my name please hi hello would be that and of course oh for"
         " under first last full surname spelled i am me this thanks thank you just put".split()
     ),
+    first_names=FIRST_NAMES,
+    last_names=LAST_NAMES,
+    name_words=WORDS,
     phrases={
         "fallback": (
             "Sorry, I did not get that. Could you say it another way?",
@@ -250,6 +259,9 @@ SPANISH = Lexicon(
         " pon ponga pongalo"
         " ponla pongala esta apunte apuntelo seria sera".split()
     ),
+    first_names=(),
+    last_names=(),
+    name_words=frozenset(),
     phrases={
         "fallback": (
             "Perdone, no le he entendido. ¿Me lo puede decir de otra manera?",

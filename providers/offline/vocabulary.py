@@ -1,6 +1,6 @@
 """The words that callers of a scripted agent are likely to say, for a recogniser that takes phrases to expect.
 
-    script → words of examples, keywords and choices + the days, times and answers that its slots ask for
+    script → words of examples, keywords and choices + the days, times, answers and names that its slots ask for
 
 Courtesies and function words are left out: a recogniser knows them. Pure but for what `Expected` remembers.
 """
@@ -16,6 +16,7 @@ from providers.offline.lexicon import LEXICONS, Lexicon
 from providers.offline.words import plain
 
 MAX_WORDS = 600
+MAX_NAMES = 250  # first ones, and as many last ones; twice as many helped no more
 MAX_SCRIPTS = 64
 MIN_CHARS = 3
 
@@ -62,7 +63,14 @@ def script_phrases(script: Mapping[str, Any], language: str) -> tuple[str, ...]:
     for intent in intents:
         for text in (*_texts(intent.get("keywords")), *_texts(intent.get("examples"))):
             found.update(dict.fromkeys(_words(_PLACEHOLDER.sub(" ", text), lexicon)))
-    return tuple(found)[:MAX_WORDS]
+    return (*tuple(found)[:MAX_WORDS], *(_names(lexicon) if "name" in kinds else ()))
+
+
+def _names(lexicon: Lexicon) -> tuple[str, ...]:
+    """Common names; not those that are words too, which a recogniser writes too often as it is."""
+    common = (*lexicon.first_names[:MAX_NAMES], *lexicon.last_names[:MAX_NAMES])
+    words = lexicon.name_words | lexicon.ordinary | lexicon.stop_words
+    return tuple(name.capitalize() for name in dict.fromkeys(common) if name not in words)
 
 
 def _texts(value: Any) -> Iterable[str]:

@@ -17,7 +17,7 @@ from providers.offline.dialogue import DialogueModel, answer
 from providers.offline.dialogue_state import State
 from providers.offline.dialogue_step import step
 from providers.offline.script import Script, compile_script
-from providers.offline.vocabulary import MAX_SCRIPTS, MAX_WORDS, Expected, script_phrases
+from providers.offline.vocabulary import MAX_NAMES, MAX_SCRIPTS, MAX_WORDS, Expected, script_phrases
 from server.agent.settings import AgentSettings
 
 ROOT = Path(__file__).parents[2]
@@ -424,7 +424,9 @@ def test_what_callers_may_say_goes_to_the_recogniser() -> None:
     expected = script_phrases(settings("clinic_en").script, "en-US")
     assert {"whitening", "Thursday", "half past", "insurance", "that's right"} <= set(expected)
     assert not {"the", "you", "{service}"} & set(expected)
-    assert len(expected) <= MAX_WORDS
+    assert {"Emily", "Baker"} <= set(expected) and not {"Will", "Green"} & set(expected)
+    assert len(expected) <= MAX_WORDS + 2 * MAX_NAMES
+    assert "Emily" not in script_phrases({**settings("clinic_en").script, "slots": {}}, "en-US")
     assert {"viernes", "y media"} <= set(script_phrases(settings("restaurante_es").script, "es-ES"))
     assert script_phrases({"intents": {"a": {"examples": "x"}}}, "ja-JP") == ()
     kept, script = Expected(), settings("clinic_en").script
