@@ -330,6 +330,13 @@ def test_the_sdk_survives(plain: AzureSim, kind: str) -> None:
     assert plain.faults.injected == {kind: 1} and plain.faults.waiting() == []
 
 
+def test_a_final_can_be_longer_than_anybody_speaks(plain: AzureSim) -> None:
+    plain.faults.add(Fault(kind="long_final", on="stt", size_bytes=100_000))
+    long, *rest = [one for one in recognise_all(plain, SOUND, config=config_of(plain)).finals if one.text]
+    assert len(orjson.loads(long.json)["DisplayText"]) >= 100_000 and [one.text for one in rest] == SAID[1:]
+    assert plain.faults.injected == {"long_final": 1}
+
+
 @pytest.mark.parametrize("kind", ["silent", "mute"])
 def test_a_service_that_says_nothing_raises_nothing(plain: AzureSim, kind: str) -> None:
     plain.faults.add(Fault(kind=kind, on="stt", after_ms=100))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 import wave
 from pathlib import Path
@@ -122,11 +123,70 @@ def test_faults_of_speech() -> None:
             assert await spoken(one, sim) == []
             sim.inject("stall", route="speech", after_tokens=2, delay_ms=60)
             assert b"".join(await spoken(one, sim)) == whole
+            sim.inject("wrong_rate", route="speech")
+            assert b"".join(await spoken(one, sim)) == np.frombuffer(whole, "<i2").repeat(2).tobytes()
+            sim.inject("garbage", route="speech")
+            noise = b"".join(await spoken(one, sim))
+            assert len(noise) == len(whole) and len(set(noise)) == 256
             sim.inject("rate_limit", route="speech")
             with pytest.raises(openai.RateLimitError):
                 await spoken(one, sim)
             assert sim.faults.injected == dict.fromkeys(sim.faults.picked, 1)
-            assert len(sim.faults.injected) == 9
+            assert len(sim.faults.injected) == 11
+
+    run(main)
+
+
+def test_faults_of_an_answer_in_one_piece() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI, recogniser=heard) as sim, client(sim, read_s=0.2) as one:
+
+            async def told() -> Any:
+                create = one.audio.transcriptions.with_raw_response.create
+                return (await create(model="gpt-4o-transcribe", file=wav())).content
+
+            whole = await told()
+            for kind in ("silence", "stream_reset", "stream_cut"):
+                for after in (0, 10):
+                    sim.inject(kind, route="transcription", after_tokens=after)
+                    with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
+                        await told()
+                    seen = sim.log.of("transcription")[-1]
+                    assert (seen.sent_bytes, seen.status) == ((10, 200) if after else (0, 0)), kind
+            for kind in ("garbage", "bad_utf8"):
+                sim.inject(kind, route="transcription")
+                with pytest.raises(ValueError):
+                    json.loads(await told())
+            for after in (0, 10):
+                sim.inject("stall", route="transcription", after_tokens=after, delay_ms=60)
+                begun = time.monotonic()
+                assert await told() == whole and time.monotonic() - begun >= 0.06
+            sim.inject("endless", route="transcription", endless_bytes=1 << 20)
+            assert 1 << 20 <= len(await told()) < 1.2 * (1 << 20)
+            assert sim.faults.injected == sim.faults.picked and await told() == whole
+
+    run(main)
+
+
+def test_a_transcription_is_told_while_it_is_written() -> None:
+    async def main() -> None:
+        async with OpenAiSim(Flavour.OPENAI, recogniser=heard) as sim, client(sim, read_s=0.2) as one:
+
+            async def told() -> list[Any]:
+                create = one.audio.transcriptions.create
+                return [event async for event in await create(model="gpt-4o-transcribe", file=wav(), stream=True)]
+
+            *deltas, done = await told()
+            assert "".join(event.delta for event in deltas) == done.text == "16000 samples at 16000, any, the tone"
+            assert {event.type for event in deltas} == {"transcript.text.delta"}
+            for kind in ("silence", "stream_reset", "stream_cut", "garbage", "error_event"):
+                sim.inject(kind, route="transcription", after_tokens=3)
+                with pytest.raises((openai.OpenAIError, httpx2.TransportError, ValueError)):
+                    await told()
+                assert sim.log.of("transcription")[-1].tokens == (7 if kind == "garbage" else 3), kind
+            sim.inject("early_end", route="transcription", after_tokens=3)
+            assert [event.delta for event in await told()] == ["16000", " samples", " at"]
+            assert sim.faults.injected == sim.faults.picked
 
     run(main)
 

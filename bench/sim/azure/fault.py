@@ -33,6 +33,7 @@ TURN = frozenset({
 STT = frozenset({
     "duplicate_final",  # the first final twice
     "late_final",  # the first final delay_ms later
+    "long_final",  # the first final with a text of size_bytes
     "error_phrase",  # RecognitionStatus Error instead of the first final
 })  # fmt: skip
 TTS = frozenset({
@@ -41,6 +42,7 @@ TTS = frozenset({
     "short",  # a tenth of the audio, a proper end
     "wrong_rate",  # the audio at twice its rate
     "riff_head",  # a RIFF header before raw samples
+    "noise",  # as long as it should be, and random
     "flat",  # as long as it should be, and silent
 })  # fmt: skip
 # Of the plain HTTP requests.

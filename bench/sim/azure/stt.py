@@ -213,12 +213,15 @@ class Recognition:
         kind = self._fault.kind if self._fault is not None else ""
         if kind == "error_phrase":
             body, text = body | {"RecognitionStatus": "Error", "DisplayText": ""}, ""
+        if kind == "long_final" and self._fault is not None:
+            text = (text + " ") * (self._fault.size_bytes // (len(text) + 1) + 1)
+            body = body | (self._detailed(text) if self.turn.is_detailed else {"DisplayText": text})
         if kind == "late_final" and self._fault is not None:
             after_ms += self._fault.delay_ms
         for _ in range(2 if kind == "duplicate_final" else 1):
             self.turn.finals.append(text)
             self._send("speech.phrase", body, after_ms)
-        if kind in ("error_phrase", "late_final", "duplicate_final"):
+        if kind in ("error_phrase", "late_final", "long_final", "duplicate_final"):
             self._struck()
 
     def _detailed(self, text: str) -> dict[str, Any]:

@@ -200,6 +200,8 @@ class Synthesis:
                 audio = b""
             case "short":
                 audio = audio[: len(audio) // 10]
+            case "noise":
+                audio = random.Random(len(audio)).randbytes(len(audio))
             case "flat":
                 audio = {"mulaw": b"\xff", "alaw": b"\xd5", "pcm": b"\0"}[form.coding] * len(audio)
             case "riff_head":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 import re
 import struct
 import threading
@@ -132,6 +133,7 @@ class SpeechStream:
         response = web.StreamResponse(headers={**headers, "content-type": kind})
         self._seen.status = 200
         await response.prepare(self._request)
+        s16 = self._spoilt(s16)
         chunks = [s16[at : at + _CHUNK_BYTES] for at in range(0, len(s16), _CHUNK_BYTES)]
         if style == "wav" or self._is("wave_header"):
             chunks[0] = _endless_wave_header() + chunks[0]
@@ -144,6 +146,16 @@ class SpeechStream:
             await response.write_eof()
             self._seen.end("done")
         return response
+
+    def _spoilt(self, s16: bytes) -> bytes:
+        """Samples that are none, or of another rate."""
+        if self._is("garbage"):
+            self._struck()
+            return random.Random(len(s16)).randbytes(len(s16))
+        if self._is("wrong_rate"):
+            self._struck()
+            return np.repeat(np.frombuffer(s16, "<i2"), 2).tobytes()
+        return s16
 
     async def _send(self, response: web.StreamResponse, chunks: list[bytes], audio_times: float) -> bool:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,8 @@ from bench.sim.openai.flavour import REFUSALS
 
 # What the connection suffers instead of an answer.
 CONNECTION = frozenset({"close", "reset"})
-# What an answer suffers. For speech `after_tokens` counts chunks of audio.
+# What an answer suffers. For speech `after_tokens` counts chunks of audio, for an answer in one piece (transcription)
+# bytes of its body.
 STREAM = frozenset({
     "slow_first_token",  # delay_ms before anything, the head included
     "silence",  # nothing more after n tokens, the connection stays open
@@ -28,12 +29,13 @@ STREAM = frozenset({
     "stream_cut",  # connection closed inside the body, no last chunk
     "early_end",  # a proper end of the body after n tokens, no finish, no [DONE]
     "no_done",  # the whole answer, only [DONE] is missing
-    "garbage", "bad_utf8",  # an event that is no JSON, one that is no UTF-8
+    "garbage", "bad_utf8",  # an event that is no JSON, one that is no UTF-8; speech: noise instead of samples
     "endless",  # tokens until the client leaves, at most endless_bytes
     "finish_length", "finish_content_filter",  # ended early with that reason
     "json_200",  # status 200 with an error object as JSON
     "empty_200",  # status 200 with nothing in it
     "wave_header", "half_sample",  # speech: a RIFF header before raw samples, an odd number of bytes
+    "wrong_rate",  # speech: every sample twice
 })  # fmt: skip
 KINDS = REFUSALS | CONNECTION | STREAM
 ROUTES = frozenset({"chat", "models", "transcription", "speech", "any"})

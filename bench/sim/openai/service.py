@@ -30,7 +30,9 @@ from bench.sim.openai.chunk import Style, Teller
 from bench.sim.openai.fault import CONNECTION, Fault, FaultBox
 from bench.sim.openai.flavour import MODELS, REFUSALS, Flavour, Model, RateMeter, Refusal, error_body, refuse
 from bench.sim.openai.seen import Seen
-from bench.sim.openai.stream import ChatStream, hang_up, hold
+from bench.sim.openai.stream import ChatStream, hang_up
+from bench.sim.openai.transcript import TranscriptStream
+from bench.sim.openai.whole import WholeAnswer
 from bench.sim.profile import PROFILES, Profile
 
 CACHE_STEP = 128  # prompt caches hit in steps of that many tokens, from 1024 on
@@ -142,14 +144,14 @@ class Service:
         if raw.get("stream"):
             stream = ChatStream(request, seen, self.style, teller, self.flavour, fault, self.faults)
             return await stream.run(headers, first_s, tokens_per_s)
+        whole = WholeAnswer(request, seen, fault, self.faults)
+        if await whole.before_head():
+            return web.Response()  # nobody hears it
         body = teller.whole()
-        if fault is not None:
-            if await self._strike_whole(fault, request, seen):
-                return web.Response()
-        elif first_s:
+        if fault is None and first_s:
             out = body["usage"]["completion_tokens"]
             await asyncio.sleep(first_s + (out / tokens_per_s if tokens_per_s else 0))
-        return self._json(body, seen, headers)
+        return await whole.send(orjson.dumps(body), headers)
 
     def _mishap(self) -> Fault | None:
         """What the profile's dice do to this answer."""
@@ -159,21 +161,6 @@ class Service:
         if profile.is_hung(self._dice):
             return self.faults.own(Fault(kind="silence", after_tokens=profile.hung_after_tokens))
         return None
-
-    async def _strike_whole(self, fault: Fault, request: web.BaseRequest, seen: Seen) -> bool:
-        """The faults of a stream that an answer in one piece can suffer. True: nothing more is to be said."""
-        if fault.kind in ("slow_first_token", "stall", "silence", "comments", "stream_reset", "stream_cut"):
-            seen.fault = fault.kind
-            self.faults.carried_out(fault)
-        if fault.kind in ("slow_first_token", "stall"):
-            await asyncio.sleep(fault.delay_ms / 1000)
-        elif fault.kind in ("silence", "comments"):
-            await hold()
-        elif fault.kind in ("stream_reset", "stream_cut"):
-            seen.end("fault")
-            hang_up(request, reset=fault.kind == "stream_reset")
-            return True
-        return False
 
     # ── Audio ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,10 +187,10 @@ class Service:
         self._model(deployment or fields.get("model"), "transcription")
         check_transcription(fields, self.flavour)
         s16, rate_hz = read_wave(seen.audio)
-        if fault is not None:
-            if await self._strike_whole(fault, request, seen):
-                return web.Response()
-        else:
+        whole = WholeAnswer(request, seen, fault, self.faults)
+        if await whole.before_head():
+            return web.Response()  # nobody hears it
+        if fault is None:
             await asyncio.sleep(self.profile.transcription.sample_s(self._dice))
         text = await asyncio.to_thread(self.recogniser, s16, rate_hz, fields.get("language", ""))
         headers |= self.meter.headers()
@@ -211,9 +198,12 @@ class Service:
             seen.status = 200
             seen.end("done")
             return web.Response(text=text + "\n", headers=headers)
+        if fields.get("stream") == "true" and "whisper" not in fields["model"]:
+            told = TranscriptStream(request, seen, fault, self.faults)
+            return await told.run(text, headers, self.style)
         seconds = len(s16) / 2 / rate_hz
         body = transcription_body(text, seconds, fields, headers["x-request-id"], self.flavour)
-        return self._json(body, seen, headers)
+        return await whole.send(orjson.dumps(body), headers)
 
     def _model(self, name: Any, task: str) -> Model:
         if not isinstance(name, str) or not name:

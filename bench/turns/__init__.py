@@ -1,1 +1,0 @@
-"""How well the server takes turns: `python -m bench turns`."""
