@@ -173,6 +173,11 @@ class Assembly:
         one = self._utterances.get(number)
         return one is not None and one.fed_bytes > 0 and one.signs_before == self._signs
 
+    @property
+    def has_signs(self) -> bool:
+        """Whether the service has shown any sign of life in this call."""
+        return self._signs > 0
+
     def settle(self, number: int) -> list[TranscriptEvent]:
         """Give the Final of a committed utterance with what is known by now; nothing in any other state."""
         one = self._utterances.get(number)

@@ -36,6 +36,8 @@ PROFANITY = {
 }
 # The SDK sends audio in pieces of 100 ms; after 5 s it would send a replay at twice real time only.
 UNTHROTTLED_MS = 12_000
+# Of one final; the service ends a phrase after a minute at most. An interim is cut at 2048 bytes by the Python package.
+MAX_TEXT_CHARS = 16_000
 UNTHROTTLED = "SPEECH-TransmitLengthBeforeThrottleMs"
 
 
@@ -197,7 +199,7 @@ def read_phrase(result: Any) -> Phrase:
     """Thread: the SDK's. A final of the service, or its word that nothing was understood.
 
     Raises:
-        ValueError: the service's JSON is not what it should be.
+        ValueError: the service's JSON is not what it should be, or far more than anybody says.
     """
     start, end = result.offset, result.offset + result.duration
     if result.reason != speech.ResultReason.RecognizedSpeech:
@@ -205,6 +207,8 @@ def read_phrase(result: Any) -> Phrase:
     body = orjson.loads(result.json)
     best = body.get("NBest") or [{}]
     display = body.get("DisplayText") or best[0].get("Display") or ""
+    if len(display) > MAX_TEXT_CHARS:
+        raise ValueError(f"a final of more than {MAX_TEXT_CHARS} characters")
     confidence = best[0].get("Confidence")
     return Phrase(
         display,

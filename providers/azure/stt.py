@@ -309,7 +309,7 @@ class AzureTranscriptStream:
         self._quiet_bytes += size_bytes
         limit_ms = self._options.silent_ms
         if self._quiet_bytes >= limit_ms * self._bytes_per_ms and (now_s - self._quiet_since_s) * 1000 >= limit_ms:
-            self._fail(ProviderTimeout("idle", limit_ms, provider=self._name))
+            self._fail(self._unanswered(limit_ms))
 
     # ── from the service ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -361,9 +361,12 @@ class AzureTranscriptStream:
         is_unanswered = bool(token and self._commits.answered and self._quiet_bytes)
         if self._assembly.is_unheard(utterance_no) or (is_unanswered and not self._assembly.text(utterance_no)):
             # A silent service is no silent caller: an empty Final here would lose what was said.
-            self._fail(ProviderTimeout("idle", self._options.empty_wait_ms, provider=self._name))
+            self._fail(self._unanswered(self._options.empty_wait_ms))
             return
         self._give(self._assembly.settle(utterance_no))
+
+    def _unanswered(self, limit_ms: int) -> ProviderTimeout:
+        return ProviderTimeout("idle" if self._assembly.has_signs else "first", limit_ms, provider=self._name)
 
     def _give(self, events: Iterable[TranscriptEvent]) -> None:
         for one in events:

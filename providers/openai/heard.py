@@ -45,7 +45,10 @@ def read_transcript(body: object) -> Heard:
         raise ProviderProtocolError(f"a transcription of more than {MAX_TEXT_CHARS} characters")
     segments = body.get("segments")
     if isinstance(segments, list) and segments:
-        return _of_segments([one for one in segments if isinstance(one, Mapping)])
+        heard = _of_segments([one for one in segments if isinstance(one, Mapping)])
+        if len(heard.text) > MAX_TEXT_CHARS:
+            raise ProviderProtocolError(f"segments of more than {MAX_TEXT_CHARS} characters")
+        return heard
     return Heard(body["text"].strip(), confidence_of(body.get("logprobs")))
 
 

@@ -19,6 +19,7 @@ import orjson
 from providers.base import S16_16K, AudioFormat, TranscriberConfig
 from providers.check import Check
 from providers.errors import (
+    Phase,
     ProviderError,
     ProviderProtocolError,
     ProviderRejected,
@@ -129,16 +130,23 @@ class TranscriptionCore:
 
     async def _ask(self, file: bytes, fields: dict[str, Any], show: Callable[[str], None]) -> Heard:
         files = {"file": ("utterance.wav", file, "audio/wav")}
+        phase: Phase = "first"
+
+        def shown(text: str) -> None:
+            nonlocal phase
+            phase = "idle"
+            show(text)
+
         try:
             response = await self._link.post("/audio/transcriptions", body=fields, files=files)
         except Refusal as refusal:
             raise refusal.error from None
         try:
             if response.headers.get("content-type", "").startswith("text/event-stream"):
-                return await self._follow(response, show)
+                return await self._follow(response, shown)
             return read_transcript(orjson.loads(await response.aread()))
         except self._link.errors as error:
-            raise self._link.translate(error, "first") from None
+            raise self._link.translate(error, phase) from None
         finally:
             await response.aclose()
 
@@ -188,6 +196,8 @@ class StreamedTranscript:
                 raise ProviderProtocolError(f"a transcription of more than {MAX_TEXT_CHARS} characters")
             self._show(self._text.strip())
         elif kind == "transcript.text.done" and isinstance(event.get("text"), str):
+            if len(event["text"]) > MAX_TEXT_CHARS:
+                raise ProviderProtocolError(f"a transcription of more than {MAX_TEXT_CHARS} characters")
             self._done = Heard(event["text"].strip(), confidence_of(event.get("logprobs")))
         elif kind == "error" or (isinstance(event, dict) and event.get("error")):
             raise ProviderUnavailable("an error in the stream")

@@ -17,9 +17,7 @@ from providers.azure.stt import AzureTranscriptStream
 from providers.base import PCMA_8K, PCMU_8K, S16_16K, AudioFormat, Final, Interim, TranscriberConfig
 from providers.errors import ProviderError, ProviderRejected, ProviderTimeout, ProviderUnavailable
 from tests.bench.azure_client import serving
-from tests.providers import conformance as suite
 from tests.providers.azure_service import (
-    CLIPS,
     LISTEN,
     SAID,
     book,
@@ -32,7 +30,6 @@ from tests.providers.azure_service import (
     until_error,
     utterance,
 )
-from tests.providers.conformance import TranscriberSubject
 
 BOOK = book()
 
@@ -54,44 +51,6 @@ async def opened(sim: AzureSim, config: TranscriberConfig = LISTEN, **more: Any)
     stream = await transcriber(sim, **more).open(config)
     assert isinstance(stream, AzureTranscriptStream)
     return stream
-
-
-# ── conformance ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def subject(sim: AzureSim) -> TranscriberSubject:
-    first, second = CLIPS[2], CLIPS[1]
-    # Both halves hold one clip and end in silence: a commit in the middle cuts no word.
-    half = max(first.speech_samples, second.speech_samples) + 4000 - 4000 % 800
-    sound = b"".join(
-        (silence(100) + clip.pcmu[: clip.speech_samples] + silence(3000))[:half] for clip in (first, second)
-    )
-    return TranscriberSubject(
-        make=lambda: transcriber(sim),
-        config=LISTEN,
-        utterance=sound,
-        bad=dataclasses.replace(LISTEN, audio_format=AudioFormat("s16", 24_000)),
-    )
-
-
-@pytest.mark.parametrize("check", [suite.transcriber_streams, suite.transcriber_resumes, suite.transcriber_cancels,
-                                   suite.transcriber_misses_deadline])  # fmt: skip
-def test_conformance(sim: AzureSim, check: Any) -> None:
-    run(check(subject(sim)))
-
-
-def test_conformance_refuses(sim: AzureSim) -> None:
-    case = subject(sim)
-    assert case.bad is not None
-    run(suite.transcriber_refuses(case, case.bad))
-
-
-def test_conformance_fails(sim: AzureSim) -> None:
-    async def cut(adapter: object) -> None:
-        """The connection goes in the middle of the utterance, as was arranged below."""
-
-    sim.faults.add(Fault(kind="cut", on="stt", after_ms=600))
-    run(suite.transcriber_fails(subject(sim), cut))
 
 
 # ── what is heard ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -346,35 +305,6 @@ def test_commits_that_nobody_answers_are_given_up(sim: AzureSim) -> None:
 # ── when it fails ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("fault", "error", "status"),
-    [
-        (Fault(kind="http", status=401), ProviderRejected, 401),
-        (Fault(kind="http", status=403), ProviderRejected, 403),
-        (Fault(kind="http", status=429), ProviderRejected, 429),
-        (Fault(kind="http", status=503), ProviderUnavailable, None),
-        (Fault(kind="refuse"), ProviderUnavailable, None),
-        (Fault(kind="hold"), ProviderTimeout, None),
-    ],
-    ids=lambda one: one.label if isinstance(one, Fault) else "",
-)
-def test_a_refused_connection(sim: AzureSim, fault: Fault, error: type[ProviderError], status: int | None) -> None:
-    async def main() -> None:
-        sim.faults.add(dataclasses.replace(fault, on="stt"))
-        adapter = transcriber(sim, connect_ms=300)
-        began = time.perf_counter()
-        with pytest.raises(error) as raised:
-            await adapter.open(LISTEN)
-        assert time.perf_counter() - began < 0.6
-        assert raised.value.provider == "azure" and sim.key not in str(raised.value)
-        assert getattr(raised.value, "status", None) == status
-        assert raised.value.retryable is (status not in (401, 403))
-        stream = await adapter.open(LISTEN)
-        await stream.aclose()
-
-    run(main())
-
-
 def test_a_wrong_key_and_no_server(sim: AzureSim) -> None:
     async def main() -> None:
         with pytest.raises(ProviderRejected) as raised:
@@ -429,28 +359,6 @@ def test_what_was_recognised_comes_before_the_error(
     run(main())
 
 
-# Not among them: a binary message whose header length is wrong ends the process inside SDK 1.53 (docs/azure-speech.md).
-@pytest.mark.parametrize("kind", ["garbage_text", "bad_json", "unknown_path", "oversize", "error_phrase"])
-def test_a_service_that_talks_nonsense(sim: AzureSim, kind: str) -> None:
-    """Either it is passed over and the utterance recognised, or a typed error comes; never neither."""
-
-    async def main() -> None:
-        sim.faults.add(Fault(kind=kind, on="stt", size_bytes=1 << 20))
-        stream = await opened(sim)
-        events = aiter(stream)
-        stream.begin_nowait(1, 0)
-        await feed(stream, utterance(1))
-        stream.commit_nowait(1)
-        if kind == "error_phrase":
-            given, error = await until_error(events)
-            assert not [one for one in given if isinstance(one, Final)] and type(error) is ProviderUnavailable
-        else:
-            assert [one.text for one in await heard(events)] == [SAID[1]]
-        await stream.aclose()
-
-    run(main())
-
-
 def test_a_service_that_falls_silent(sim: AzureSim) -> None:
     async def main() -> None:
         sim.faults.add(Fault(kind="silent", on="stt"))
@@ -459,7 +367,7 @@ def test_a_service_that_falls_silent(sim: AzureSim) -> None:
         feeding = asyncio.create_task(feed(stream, utterance(0), times=1))
         began = time.perf_counter()
         given, error = await until_error(aiter(stream))
-        assert not given and isinstance(error, ProviderTimeout) and error.phase == "idle"
+        assert not given and isinstance(error, ProviderTimeout) and error.phase == "first"
         assert 0.38 < time.perf_counter() - began < 0.7
         feeding.cancel()
         await stream.aclose()
@@ -483,13 +391,13 @@ def test_a_service_that_answered_and_then_falls_silent(sim: AzureSim) -> None:
         stream.commit_nowait(2)
         given, error = await until_error(events)
         assert not [one for one in given if isinstance(one, Final)] and isinstance(error, ProviderTimeout)
+        assert error.phase == "idle"
         await stream.aclose()
 
     run(main())
 
 
-@pytest.mark.parametrize("commit", [True, False])
-@pytest.mark.parametrize("kind", ["silent", "mute"])
+@pytest.mark.parametrize(("kind", "commit"), [("silent", True), ("mute", False)])
 def test_a_short_utterance_that_nobody_answers_is_a_dead_service_and_no_silent_caller(
     sim: AzureSim, kind: str, commit: bool
 ) -> None:
@@ -503,7 +411,7 @@ def test_a_short_utterance_that_nobody_answers_is_a_dead_service_and_no_silent_c
         began = time.perf_counter()
         stream.commit_nowait(1)
         given, error = await until_error(aiter(stream))
-        assert not given and isinstance(error, ProviderTimeout) and error.phase == "idle"
+        assert not given and isinstance(error, ProviderTimeout) and error.phase == "first"
         assert time.perf_counter() - began < 3.0
         await stream.aclose()
 

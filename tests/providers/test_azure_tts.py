@@ -29,17 +29,14 @@ from providers.base import (
 from providers.deadline import with_deadlines
 from providers.errors import (
     ProviderError,
-    ProviderProtocolError,
     ProviderRejected,
-    ProviderTimeout,
     ProviderUnavailable,
 )
 from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
 from providers.health import ProviderHealth
 from tests.bench.azure_client import serving
-from tests.providers import conformance as suite
 from tests.providers.azure_service import let_go, run, synthesizer
-from tests.providers.conformance import FRAME_S, SynthesizerSubject
+from tests.providers.conformance import FRAME_S
 from tests.support.failing import Noted
 
 SPEAK = SpeechRequest(text="We are open from nine to six. Would you like to book?", audio_format=PCMU_8K)
@@ -75,27 +72,6 @@ async def first_ms(adapter: AzureSynthesizer, request: SpeechRequest) -> float:
             if isinstance(one, AudioChunk):
                 return (time.perf_counter() - began) * 1000
     raise AssertionError("no sound")
-
-
-# ── conformance ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_conformance(sim: AzureSim) -> None:
-    subject = SynthesizerSubject(make=lambda: synthesizer(sim), request=SPEAK)
-    run(suite.synthesizer_streams(subject))
-    run(suite.cancels_within_a_frame(subject.make(), SPEAK))
-    for bad in (dataclasses.replace(SPEAK, language="xx-XX"), dataclasses.replace(SPEAK, voice="en-US-NobodyNeural")):
-        run(suite.refuses(subject.make(), bad, SHORT))
-
-
-def test_conformance_of_faults(sim: AzureSim) -> None:
-    async def cut(adapter: object) -> None:
-        """The connection goes in the middle, as was arranged below."""
-
-    sim.faults.add(Fault(kind="slow", on="tts", delay_ms=300))
-    run(suite.misses_deadlines(synthesizer(sim), SPEAK))
-    sim.faults.add(Fault(kind="cut", on="tts", after_ms=300))
-    run(suite.fails_in_the_middle(synthesizer(sim), SPEAK, cut))
 
 
 # ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────────
@@ -359,42 +335,6 @@ def test_calls_do_not_hear_each_other(sim: AzureSim) -> None:
 # ── when it fails ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("fault", "error", "attributes"),
-    [
-        (Fault(kind="http", status=401), ProviderRejected, {"status": 401, "retryable": False}),
-        (Fault(kind="http", status=403), ProviderRejected, {"status": 403, "retryable": False}),
-        (Fault(kind="http", status=429), ProviderRejected, {"status": 429, "retryable": True}),
-        (Fault(kind="http", status=503), ProviderUnavailable, {"retryable": True}),
-        (Fault(kind="refuse"), ProviderUnavailable, {"retryable": True}),
-        (Fault(kind="cut", after_ms=200), ProviderUnavailable, {"retryable": True}),
-        (Fault(kind="close", after_ms=200, code=1011), ProviderUnavailable, {}),
-        (Fault(kind="close", after_ms=200, code=4429), ProviderRejected, {"status": 429, "retryable": True}),
-        (Fault(kind="empty"), ProviderProtocolError, {}),
-        (Fault(kind="riff_head"), ProviderProtocolError, {}),
-    ],
-    ids=lambda one: one.label if isinstance(one, Fault) else "",
-)
-def test_each_fault_is_an_error_of_ours(
-    sim: AzureSim, fault: Fault, error: type[ProviderError], attributes: dict[str, Any]
-) -> None:
-    async def main() -> None:
-        # The SDK asks twice for a connection, unless the account is refused.
-        times = 1 if fault.status in (401, 403) or fault.kind not in ("http", "refuse") else 2
-        sim.faults.add(dataclasses.replace(fault, on="tts", times=times))
-        adapter = synthesizer(sim)
-        injected = sim.faults.injected[fault.label]
-        given, _ = await suite.fails(adapter, SPEAK, error, secret=sim.key, **attributes)
-        if fault.kind != "refuse":
-            assert sim.faults.injected[fault.label] - injected == times, "one failure of ours"
-        assert bool(sound(given)) is (fault.kind in ("cut", "close"))
-        sim.faults.clear()
-        assert sound(await speak(adapter, SHORT)), "the next clause is another story"
-        await adapter.aclose()
-
-    run(main())
-
-
 @pytest.mark.parametrize("fmt", [PCMU_8K, S16_16K])
 @pytest.mark.parametrize("kind", ["flat", "wrong_rate", "riff_head", "garbage_binary", "short", "empty"])
 def test_no_bad_sound_is_heard_and_the_next_voice_speaks(sim: AzureSim, kind: str, fmt: AudioFormat) -> None:
@@ -415,34 +355,6 @@ def test_no_bad_sound_is_heard_and_the_next_voice_speaks(sim: AzureSim, kind: st
             assert failures == ["failure azure protocol"] and len(sound(heard)) > len(good) // 2
         else:
             assert sound(heard) == good and failures == ["failure azure protocol"]
-        await adapter.aclose()
-
-    run(main())
-
-
-@pytest.mark.parametrize("kind", ["hold", "silent"])
-def test_a_silent_service_is_the_deadlines_business(sim: AzureSim, kind: str) -> None:
-    async def main() -> None:
-        sim.faults.add(Fault(kind=kind, on="tts"))
-        adapter = synthesizer(sim)
-        stream = with_deadlines(adapter.stream(SPEAK), first_ms=100, idle_ms=100, total_ms=1000, provider="azure")
-        began = time.perf_counter()
-        with pytest.raises(ProviderTimeout):
-            await anext(stream)
-        assert time.perf_counter() - began < 0.2
-        sim.faults.clear()
-        assert sound(await speak(adapter, SHORT))
-        await adapter.aclose()
-
-    run(main())
-
-
-def test_more_sound_than_the_text_can_need(sim: AzureSim) -> None:
-    async def main() -> None:
-        sim.faults.add(Fault(kind="oversize", on="tts", size_bytes=1 << 20))
-        adapter = synthesizer(sim)
-        await suite.fails(adapter, SHORT, ProviderProtocolError)
-        assert sound(await speak(adapter, SHORT)) == sim.tts_turns[-1].audio
         await adapter.aclose()
 
     run(main())

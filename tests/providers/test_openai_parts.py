@@ -307,7 +307,8 @@ def test_transcripts_of_other_shapes() -> None:
     assert read_transcript({"text": " Yes. "}) == Heard("Yes.")
     sure = read_transcript({"text": "Yes", "logprobs": [{"token": "Yes", "logprob": -0.1}, {"logprob": -0.3}]})
     assert sure.confidence == pytest.approx(math.exp(-0.2))
-    for bad in (None, [], {}, {"text": 3}, {"text": "x" * 20_000}):
+    long = {"text": "x", "segments": [segment("x" * 10_000)] * 2}
+    for bad in (None, [], {}, {"text": 3}, {"text": "x" * 20_000}, long):
         with pytest.raises(ProviderProtocolError):
             read_transcript(bad)
 
@@ -324,6 +325,9 @@ def test_a_transcript_that_is_streamed() -> None:
     assert shown == ["Good", "Good morning."] and transcript.finish() == Heard("Good morning.", 1.0)
     with pytest.raises(ProviderProtocolError):
         StreamedTranscript(shown.append).finish()
+    with pytest.raises(ProviderProtocolError):
+        long = {"type": "transcript.text.done", "text": "x" * 20_000}
+        StreamedTranscript(shown.append).feed(json.dumps(long).encode())
 
 
 def test_levels() -> None:

@@ -219,6 +219,7 @@ def test_chat_of_every_service(program: Path, tmp_path: Path) -> None:
                 async with closing(model(name, peer)) as one:
                     one.attach_nowait()
                     await suite.cancels_within_a_frame(one, ask("hello"))
+                    assert await heard(one, ask("hello")), "a cancelled answer outlived itself"
 
     run(main)
 
