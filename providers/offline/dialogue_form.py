@@ -7,16 +7,17 @@ from collections.abc import Callable
 from providers.offline.dialogue_heard import CERTAIN_IN_FORM
 from providers.offline.dialogue_saying import Saying
 from providers.offline.script import Intent, fill
-from providers.offline.slot import find
-from providers.offline.slot_name import is_led
-from providers.offline.slot_spec import Slot
+from providers.offline.slot import find, resemblance
+from providers.offline.slot_name import is_led, names_somebody
+from providers.offline.slot_spec import Found, Slot
 from providers.offline.slot_time import is_part_of_day
-from providers.offline.words import ordinary_stems, stem
+from providers.offline.words import ordinary_stems, plain, stem
 
 MAX_MISSES = 3  # then on_lost
 MAX_NAMED_WORDS = 6
 MAX_CORRECTION_WORDS = 8
 CERTAIN_ASIDE = 0.7  # asked for in the middle of a form beside values of it
+RESEMBLES = 0.6  # a misheard value that is like one of a kind
 MIN_ASIDE_WORDS = 4  # shorter is a name, whatever it sounds like
 # Surer kinds first: what they use is not taken for something else ("at eight" is no count of people).
 _ORDER = {"date": 0, "time": 1, "number": 2, "digits": 3, "choice": 4, "name": 5, "text": 6}
@@ -73,17 +74,23 @@ class FormTurn(Saying):
             self._ask_slot(named, again=False)
             return
         side = self._side_intents(form)
+        if side and pending == "confirm" and answer == "yes" and self._is_done_with(form, side):
+            self._finish(form)
+            for intent in side:
+                self.run(intent)
+            return
         if side and self._leads_away(form, asked, pending, answer):
             self._answer_aside(side, form, pending)
             return
         changed = self._fill(form, asked, lenient=answer != "yes" or len(self.heard.words.split()) > 2)
         if not changed and not self.reply.question and pending in ("confirm", "change") and answer != "yes":
             changed = self._correct(form)
-        self.changed = changed and asked is not None and asked.name not in state.values
         if pending == "confirm":
             self._confirmed(form, answer, changed)
         elif changed or self.reply.question or (pending == "change" and answer):
             self._advance(form)
+        elif asked is not None and asked.name in state.values and (answer == "yes" or self.misses):
+            self._advance(form)  # it was asked for once more, and may have been right
         elif pending == "change":
             self._miss(lambda: self._ask("change", self._phrase("change")))
         else:
@@ -101,11 +108,20 @@ class FormTurn(Saying):
         elif answer == "yes" and self.state.is_heard:
             self._finish(form)
         elif answer == "no" and self.state.is_heard:
-            self._ask("change", self._phrase("change"))
+            meant = self._meant(form)
+            if meant is not None:
+                self._ask_slot(meant, again=True)
+            else:
+                self._ask("change", self._phrase("change"))
         elif answer:
             self._advance(form)  # the question was not heard: ask it again
         else:
             self._miss(lambda: self._ask("confirm", self._phrase("yes_or_no")))
+
+    def _is_done_with(self, form: Intent, side: list[Intent]) -> bool:
+        """ "Yes, that's right. And where can I park?": the form is done, and what is asked beside it is answered."""
+        is_harmless = all(not intent.slots and intent.tool is None for intent in side)
+        return self.state.is_heard and is_harmless and self.heard.is_question() and not self._strictly(form)
 
     def _says_more(self) -> bool:
         """Whether a yes goes on to something that is not in everybody's mouth: "yes, it is ..."."""
@@ -147,7 +163,8 @@ class FormTurn(Saying):
 
     def _leads_away(self, form: Intent, asked: Slot | None, pending: str, answer: str) -> bool:
         """Whether words that fit another intent are really about it, and no answer to what was asked."""
-        if asked is not None and asked.type == "name" and is_led(self.heard.words, self.script.lexicon):
+        lexicon, words = self.script.lexicon, self.heard.words
+        if asked is not None and asked.type == "name" and (is_led(words, lexicon) or names_somebody(words, lexicon)):
             return False
         if self.heard.is_question():
             return asked is None or find(asked, self.heard.text, self.script.lexicon, strict=True) is None
@@ -181,23 +198,38 @@ class FormTurn(Saying):
         """Take the values in the text: sure ones anywhere, then the asked one from what is left."""
         used: set[int] = set()
         changed = False
-        # What stands after "my name is" is a name, whatever it sounds like.
-        is_name = is_led(self.heard.words, self.script.lexicon)
-        slots = (self.script.slots[name] for name in form.slots)
-        order = sorted(slots, key=lambda slot: -1 if is_name and slot.type == "name" else _ORDER[slot.type])
-        for slot in order:
-            found = find(slot, self.heard.text, self.script.lexicon, strict=True, used=frozenset(used))
+        taken: set[str] = set()
+        for slot in self._in_order_of_sureness(form, asked):
+            is_bare = slot is asked and slot.type == "name" and names_somebody(self.heard.words, self.script.lexicon)
+            found = find(slot, self.heard.text, self.script.lexicon, strict=not is_bare, used=frozenset(used))
             if found is not None and self.is_answer and lenient and is_part_of_day(found):
                 # "At you in the afternoon": in an answer the hour is looked for beside it.
                 found = find(slot, self.heard.text, self.script.lexicon, strict=False, used=frozenset(used))
             if found is not None:
                 used |= set(range(found.start, found.end))
-                changed |= self._take(slot, found.value)
-        if asked is not None and asked.name not in self.state.values and lenient and not self.reply.question:
+                if not self._is_vague(slot, found, asked):
+                    changed |= self._take(slot, found.value)
+                    taken.add(slot.name)
+        if asked is not None and asked.name not in taken and lenient and not self.reply.question:
             found = find(asked, self.heard.text, self.script.lexicon, strict=False, used=frozenset(used))
-            if found is not None:
+            if found is not None and not self._is_vague(asked, found, asked):
                 changed |= self._take(asked, found.value)
         return changed
+
+    def _in_order_of_sureness(self, form: Intent, asked: Slot | None) -> list[Slot]:
+        """What stands after "my name is", and a first name with another one, is a name, whatever it sounds like."""
+        lexicon, words = self.script.lexicon, self.heard.words
+        is_asked = asked is not None and asked.type == "name"
+        is_name = is_led(words, lexicon) or (is_asked and names_somebody(words, lexicon))
+        slots = (self.script.slots[name] for name in form.slots)
+        return sorted(slots, key=lambda slot: -1 if is_name and slot.type == "name" else _ORDER[slot.type])
+
+    def _is_vague(self, slot: Slot, found: Found, asked: Slot | None) -> bool:
+        """ "On Wednesday morning": the hour is asked for. "Then Watson" is hardly a name. Asked again, it will do."""
+        if slot.type == "choice":
+            # What we know is not changed by a word that only sounds like something else, in answer to another question.
+            return not found.is_sure and slot.name in self.state.values and asked not in (slot, None)
+        return (is_part_of_day(found) or not found.is_sure) and not (asked is slot and self.misses)
 
     def _correct(self, form: Intent) -> bool:
         """After a read-back a bare value is the right one: "no, Helen Parker"."""
@@ -207,14 +239,28 @@ class FormTurn(Saying):
         rest = " ".join(self.heard.text.split()[head:])
         if not rest or len(words) - head > MAX_CORRECTION_WORDS:
             return False
+        is_name = names_somebody(plain(rest, lexicon), lexicon) or plain(rest, lexicon).startswith(lexicon.i_am)
         slots = (self.script.slots[name] for name in form.slots)
-        for slot in sorted(slots, key=lambda one: _ORDER[one.type]):
-            if slot.type == "text" or (slot.type == "name" and not rest[:1].isupper() and not is_led(rest, lexicon)):
+        for slot in sorted(slots, key=lambda one: -1 if is_name and one.type == "name" else _ORDER[one.type]):
+            is_named = is_name or rest[:1].isupper() or is_led(plain(rest, lexicon), lexicon)
+            if slot.type == "text" or (slot.type == "name" and not is_named):
                 continue
             found = find(slot, rest, lexicon, strict=False)
-            if found is not None:
-                return self._take(slot, found.value)
+            if found is not None and is_name and not found.is_sure:
+                return False  # "no, I'm thirty Adam": a name, and no day
+            if found is not None and (found.is_sure or slot.type == "choice") and not is_part_of_day(found):
+                self._take(slot, found.value)
+                return True  # also when it is what we have: it is read back once more
         return False
+
+    def _meant(self, form: Intent) -> Slot | None:
+        """The value that a "no" with misheard words is most probably about; None when they resemble none."""
+        lexicon, words = self.script.lexicon, self.heard.words.split()
+        likely: list[tuple[float, str]] = []
+        for name in form.slots:
+            likely.append((resemblance(self.script.slots[name], words, lexicon), name))
+        best = max(likely)
+        return self.script.slots[best[1]] if best[0] >= RESEMBLES else None
 
     def _strictly(self, form: Intent) -> bool:
         lexicon, slots = self.script.lexicon, self.script.slots
@@ -251,11 +297,11 @@ class FormTurn(Saying):
         missing = self._missing(form)
         if missing:
             name = missing[0]
-            if name == self.state.slot and (self.misses or self.changed) and len(missing) > 1:
-                # Something else was said than what was asked: that comes later.
+            if name == self.state.slot and self.misses and len(missing) > 1:
+                # Something else was said than what was asked, twice: that comes later.
                 self.state.deferred.append(name)
                 name = missing[1]
-            self._ask_slot(self.script.slots[name], again=name in self.state.deferred or name == self.state.slot)
+            self._ask_slot(self.script.slots[name], again=name in self.state.deferred)
             return
         if form.confirm:
             self._ask("confirm", fill(form.confirm, self._known()))

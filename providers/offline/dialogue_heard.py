@@ -89,7 +89,9 @@ class Heard:
         tail = f" {self.words} "
         if any(f" {said} " in tail for said in lexicon.no if " " in said):
             return "no"
-        if any(f" {said} " in tail for said in lexicon.yes if " " in said):
+        # "It's very loud": two words say yes only where nothing follows.
+        phrases = [said for said in lexicon.yes if " " in said]
+        if any(f" {said} " in tail for said in phrases if said.count(" ") > 1 or tail.endswith(f" {said} ")):
             return "yes"
         if len(words) > MAX_YES_WORDS:
             return ""

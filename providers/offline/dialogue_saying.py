@@ -13,7 +13,7 @@ from providers.offline.slot_spec import Slot
 class Saying:
     """The work on one turn. Methods append to `reply` and set what is pending."""
 
-    __slots__ = ("changed", "heard", "is_answer", "misses", "reply", "script", "state")
+    __slots__ = ("heard", "is_answer", "misses", "reply", "script", "state")
 
     def __init__(self, script: Script, state: State, text: str) -> None:
         self.script = script
@@ -21,7 +21,6 @@ class Saying:
         self.heard = Heard(script, text)
         self.reply = Reply()
         self.misses = 0
-        self.changed = False
         self.is_answer = False  # to a question of a form
 
     def _call(self, intent: Intent) -> None:

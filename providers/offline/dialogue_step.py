@@ -22,6 +22,8 @@ from providers.offline.slot import find
 
 BEGINNING = ("date", "time", "choice")  # kinds of values that begin a form by themselves
 MAX_OTHER_WORDS = 1
+MAX_PARTING_WORDS = 3
+SURELY = 0.6
 LIKELY = 0.27  # an answer that does nothing is given at once
 
 
@@ -42,8 +44,9 @@ def step(script: Script, state: State, text: str) -> Reply:
     else:
         turn.free(pending)
     state.is_heard = True
-    # What "say that again" repeats: the last part and the question.
-    state.last = (turn.reply.parts[-1] if turn.reply.parts else "", turn.reply.question)
+    # What "say that again" repeats: the last part and the question; not that we did not understand, or may help.
+    if turn.reply.parts or state.form or state.pending == "mean" or not any(state.last):
+        state.last = (turn.reply.parts[-1] if turn.reply.parts else "", turn.reply.question)
     return turn.reply
 
 
@@ -65,6 +68,9 @@ class _Turn(FormTurn):
 
     def free(self, pending: str) -> None:
         wanted = self.heard.wanted(CERTAIN)
+        if not self.state.uses and len(self.heard.words.split()) > MAX_PARTING_WORDS:
+            # "Hi" is heard as "bye": nobody calls to say goodbye, and then more.
+            wanted = [one for one in wanted if one.tool is None or one.slots]
         answer = self.heard.yes_or_no() if pending == "else" and self.state.is_heard else ""
         if answer == "no" and (not wanted or len(self.heard.words.split()) <= MAX_YES_WORDS) and self.script.on_no:
             self.run(self.script.intents[self.script.on_no])
@@ -79,6 +85,8 @@ class _Turn(FormTurn):
         elif (same := self._same_of_another_value()) is not None:
             self.run(same)
             self._follow_up([same])
+        elif not self.heard.is_question() and (begun := self._form_of_values(least=2)) is not None:
+            self.run(begun)
         elif wanted:
             for intent in self._in_order(wanted):
                 self.run(intent)
@@ -96,7 +104,14 @@ class _Turn(FormTurn):
             return wanted
         last = self.script.matcher.parts(self.heard.text)[-1]
         asked = self.script.matcher.scores(last)[0][0] if self.heard.text.rstrip().endswith("?") else ""
-        return sorted((one for one in wanted if one.slots or one.name == asked), key=lambda one: bool(one.slots))
+        told = {name for part in self.script.matcher.parts(self.heard.text) for name in self._surely(part)}
+        kept = (one for one in wanted if one.slots or one.name == asked or one.name in told)
+        return sorted(kept, key=lambda one: bool(one.slots))
+
+    def _surely(self, part: str) -> tuple[str, ...]:
+        """The answer that a sentence asks for beyond doubt: an emergency, whatever is wanted in the next one."""
+        name, score = self.script.matcher.scores(part)[0]
+        return (name,) if score >= SURELY else ()
 
     def chose_meaning(self) -> bool:
         """The answer to "did you mean"; False when it is something new."""
@@ -123,10 +138,12 @@ class _Turn(FormTurn):
             return False
         return True
 
-    def _form_of_values(self) -> Intent | None:
-        """The form that a bare value belongs to, the first that asks for it: "next Thursday", "a cleaning please"."""
+    def _form_of_values(self, least: int = 1) -> Intent | None:
+        """The form that bare values belong to, the first that asks for them: "next Thursday", "a cleaning please"."""
         lexicon = self.script.lexicon
         given, words = self._values()
+        if len(given) < least:
+            return None
         # Among other words that say something a value is only mentioned.
         if sum(word != "_" and word not in lexicon.stop_words for word in words) > MAX_OTHER_WORDS:
             return None
@@ -169,6 +186,12 @@ class _Turn(FormTurn):
     def _unsure(self, pending: str) -> None:
         ranked = self.script.matcher.scores(self.heard.text)
         near = [name for name, score in ranked[:2] if score >= POSSIBLE and self.script.intents[name].label]
+        given, _ = self._values()
+        forms = [name for name in near if set(self.script.intents[name].slots) >= given]
+        if len(given) > 1 and forms and not self.heard.is_question():
+            # "Whitening on Monday at one, I'm ...": nobody asks about two values.
+            self.run(self.script.intents[forms[0]])
+            return
         if near and len(near) == 2 and ranked[0][1] - ranked[1][1] > 2 * MARGIN:
             near = near[:1]
         if not near and (about := self._about_values()) is not None and about.name != self.state.guessed:

@@ -19,8 +19,10 @@ class Lexicon:
     `ordinary` are frequent words beside the stop words: never a rarer one misheard. `and_what_of` begins a question
     that is the last one with another value. `leads_to` and `instead` say that a value is the new one. A yes with
     `yes_but` may be no yes. `hour_sounds` are words that an hour is misheard as. `next_week` beside a weekday makes it
-    the one of the week to come. `first_names` and `last_names` are common ones, the most frequent first; those that are
-    everyday words too are in `name_words`.
+    the one of the week to come. `bounds` before a day or an hour say that another one is meant ("until two"), `busy`
+    ones that it is none at all ("I finish work at four"). `time_words` stand in times only. `i_am` begins a name that
+    is corrected. `first_names` and `last_names` are common ones, the most frequent first; those that are everyday words
+    too are in `name_words`.
     """
 
     stop_words: frozenset[str]
@@ -48,7 +50,11 @@ class Lexicon:
     hour_sounds: Mapping[str, int]
     and_what_of: tuple[str, ...]
     next_week: tuple[str, ...]
+    time_words: frozenset[str]
+    bounds: tuple[str, ...]
+    busy: tuple[str, ...]
     name_before: tuple[str, ...]
+    i_am: tuple[str, ...]
     name_trail: tuple[str, ...]
     name_after: tuple[str, ...]
     name_noise: frozenset[str]
@@ -100,7 +106,8 @@ ENGLISH = Lexicon(
         " sort speak start still stop story street such suit suits sure take talk tell than their them there these they"
         " thing those thought through till time times today together told too took town try trying turn under until use"
         " used usual very visit wait walk was watch way week well went were what when where which while who whole whose"
-        " why wife with without word work world worse year years your day days".split()
+        " why wife with without word work world worse year years your day days"
+        " half quarter noon midday morning afternoon evening week month oclock am pm said knew feel".split()
     ),
     contractions={
         "what's": "what is", "where's": "where is", "who's": "who is", "how's": "how is", "when's": "when is",
@@ -119,8 +126,9 @@ ENGLISH = Lexicon(
     weekdays=_named("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     months=_named("January February March April May June July August September October November December"),
     relative_days={
-        "day after tomorrow": "the day after tomorrow", "tomorrow": "tomorrow", "today": "today", "tonight": "today",
-        "next week": "next week", "this week": "this week",
+        "day after tomorrow": "the day after tomorrow", "tomorrow": "tomorrow", "to morrow": "tomorrow",
+        "into morrow": "tomorrow", "today": "today",
+        "tonight": "today",
     },
     day_numbers=_EN_ORDINALS,
     times=(
@@ -150,12 +158,22 @@ ENGLISH = Lexicon(
     leads_to=("to", "till", "until", "for"),
     instead=("instead", "rather"),
     yes_but=("it is", "but", "the name", "my name", "only", "except"),
-    hour_sounds={"to": 2, "too": 2, "you": 2, "for": 4, "fore": 4, "ate": 8, "won": 1, "tin": 10, "tree": 3, "free": 3},
+    hour_sounds={
+        "to": 2, "too": 2, "you": 2, "for": 4, "fore": 4, "far": 4, "ate": 8, "eat": 8, "won": 1, "wan": 1, "tin": 10,
+        "then": 10, "tan": 10, "tree": 3, "free": 3, "fife": 5, "fight": 5, "sick": 6, "sex": 6,
+        "night": 9, "mine": 9, "line": 9,
+        "leaven": 11, "levin": 11, "heaven": 11,
+    },
     and_what_of=("and ", "what about ", "and what about ", "how about ", "and how about "),
     next_week=("next week", "week after"),
-    name_before=("my name is", "my name", "name is", "the name is", "this is", "i am", "it is", "call me",
+    time_words=frozenset("past passed half quarter oclock clock noon midday at morning afternoon evening hour".split()),
+    bounds=("after", "before", "until", "till", "from", "not", "except", "than", "instead", "away", "only"),
+    busy=("work", "works", "working", "finish", "finishes", "finished", "start", "starts", "begin", "begins", "end",
+          "ends", "off", "meeting", "busy", "until", "till", "school", "leave", "lesson", "shift", "class"),
+    name_before=("my name is", "my name", "name is", "the name is", "the name", "this is", "i am", "it is", "call me",
                  "i am called", "called", "under the name",
                  "under the name of", "under", "in the name of", "for"),
+    i_am=("i am ", "my name ", "the name "),
     name_trail=("is my name", "is the name"),
     name_after=("speaking", "here"),
     name_noise=frozenset(
@@ -250,8 +268,12 @@ SPANISH = Lexicon(
     hour_sounds={},
     and_what_of=("y ", "que tal ", "y que tal ", "que hay de ", "y que hay de "),
     next_week=("semana que viene", "proxima semana", "semana proxima"),
+    time_words=frozenset("media cuarto hora horas las tarde noche".split()),
+    bounds=(),
+    busy=(),
     name_before=("a nombre de", "me llamo", "mi nombre es", "nombre de", "el nombre es", "soy", "habla", "de"
     " parte de", "es"),
+    i_am=("soy ", "me llamo ", "mi nombre ", "el nombre "),
     name_trail=("es mi nombre", "es el nombre"),
     name_after=(),
     name_noise=frozenset(

@@ -39,6 +39,7 @@ UNKNOWN_PAIR_WEIGHT = 0.1
 BARE_EVIDENCE, ENOUGH_EVIDENCE = 0.15, 0.45  # weight of rare words below which a score shrinks
 KEYWORD_SHARE = 0.3  # how far a keyword lifts a score towards 1
 REMEMBERED = 512
+MIN_ORDERED_WORDS = 4
 MIN_GAP_WORDS = 3  # of a phrase, so that one of them may be misheard
 
 _PART = re.compile(r"[.?!;]+\s*|,?\s+\b(?:and|but|y|pero|also|además)\b\s+", re.IGNORECASE)
@@ -74,7 +75,7 @@ class Matcher:
         sentences = [(name, one) for name, (given, phrases) in examples.items() for one in (*given, *phrases)]
         stems = [self._stems(one) for _, one in sentences]
         self._keywords = {
-            name: [frozenset(self._concepts(one)) for one in phrases] for name, (_, phrases) in examples.items()
+            name: [tuple(self._concepts(one)) for one in phrases] for name, (_, phrases) in examples.items()
         }
         self._vocabulary = Vocabulary({one for many in stems for one in many}, ordinary_stems(lexicon))
         self._names = list(examples)
@@ -122,10 +123,13 @@ class Matcher:
         evidence = min(1.0, (content + BARE_EVIDENCE) / ENOUGH_EVIDENCE)
         alike = self._rows @ vector
         learnt = np.clip(_kernel(alike) @ self._solved, 0.0, 1.0)
+        said = {name: [one for one in many if _has(one, heard, order)] for name, many in self._keywords.items()}
+        longest = [set(one) for many in said.values() for one in many]
         scored = []
         for at, name in enumerate(self._names):
             score = LEARNT_SHARE * float(learnt[at]) + (1 - LEARNT_SHARE) * float(alike[self._of[at]].max())
-            if any(phrase <= heard.keys() for phrase in self._keywords[name]):
+            # "Am I talking to a person?": the longer phrase decides, not the "talk to a person" that is in it.
+            if any(not any(set(one) < more for more in longest) for one in said[name]):
                 score += KEYWORD_SHARE * (1 - score)
             scored.append((name, score * evidence))
         return tuple(sorted(scored, key=lambda pair: -pair[1]))
@@ -241,6 +245,16 @@ def _with_a_gap(
             for at, word in enumerate(said):
                 found.setdefault((at, *said[:at], *said[at + 1 :]), []).append((meant, word))
     return found
+
+
+def _has(phrase: tuple[str, ...], heard: Mapping[str, float], order: list[str]) -> bool:
+    """Whether the concepts of a keyword phrase were heard; of a long one in its order: "am I" asks, "I am" does not."""
+    if not all(one in heard for one in phrase):
+        return False
+    if len(phrase) < MIN_ORDERED_WORDS:
+        return True
+    rest = iter(order)
+    return all(one in rest for one in phrase)
 
 
 def _pairs(stems: list[str]) -> list[str]:

@@ -6,18 +6,22 @@ finds a value anywhere in a sentence; not strict, the agent has just asked for i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from providers.offline.lexicon import Lexicon
+from providers.offline.name_sense import is_a_name
 from providers.offline.slot_choice import find_choice
 from providers.offline.slot_date import find_date
 from providers.offline.slot_name import find_name
 from providers.offline.slot_number import find_digits, find_number
 from providers.offline.slot_spec import SLOT_TYPES, Found, Slot
 from providers.offline.slot_time import find_time
-from providers.offline.words import plain
+from providers.offline.words import ordinary_stems, plain, similarity, stem
 
 REMEMBERED = 4096
+MIN_LIKE_CHARS = 4  # shorter words are like everything
+CLEAR = 0.9  # a word that stands beside values of one kind only
 
 
 @lru_cache(REMEMBERED)
@@ -44,3 +48,24 @@ def find(slot: Slot, text: str, lexicon: Lexicon, *, strict: bool, used: frozens
         case "text":
             return None if strict or not words else Found(text.strip(" ."), 0, len(words))
     raise ValueError(f"slot type: expected one of {', '.join(SLOT_TYPES)}; got {slot.type}")
+
+
+def resemblance(slot: Slot, words: list[str], lexicon: Lexicon) -> float:
+    """How much a garbled sentence is like one that gives a value of `slot`, from 0 to 1: "half fast far" is a time."""
+    ordinary = ordinary_stems(lexicon)
+    rare = [word for word in words if len(word) >= MIN_LIKE_CHARS and stem(word, lexicon) not in ordinary]
+    if slot.type == "time":
+        return CLEAR if any(word in lexicon.time_words or word in lexicon.numbers for word in words) else 0.0
+    if slot.type == "date":
+        return _nearest(rare, lexicon.weekdays)
+    if slot.type == "choice":
+        return _nearest(rare, [one for spoken in slot.choices.values() for one in spoken if " " not in one])
+    if slot.type == "name":
+        said = " ".join(words)
+        is_named = "name" in words or any(is_a_name(word, lexicon) for word in words)
+        return 1.0 if is_named or (rare and any(f"{lead} {rare[0]}" in said for lead in lexicon.name_before)) else 0.0
+    return 0.0
+
+
+def _nearest(words: list[str], wanted: Iterable[str]) -> float:
+    return max((similarity(word, one) for word in words for one in wanted), default=0.0)

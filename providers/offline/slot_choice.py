@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from providers.offline.lexicon import Lexicon
+from providers.offline.name_sense import is_a_name
 from providers.offline.slot_spec import Found, Slot
 from providers.offline.words import (
     LONG_TELEPHONE_SOUNDS,
@@ -38,7 +39,7 @@ def find_choice(slot: Slot, words: list[str], lexicon: Lexicon, *, strict: bool)
                 continue
             sure = sum(nearest[at][1] for at in hits) / len(hits) + 0.1 * len(wanted)
             if best is None or sure > best[0]:
-                best = sure, Found(value, hits[0], hits[-1] + 1)
+                best = sure, Found(value, hits[0], hits[-1] + 1, is_sure=all(nearest[at][1] == 1 for at in hits))
     if best is None and not strict:
         best = _sounds_like_a_choice(slot, words, lexicon)
     return best[1] if best is not None else None
@@ -50,12 +51,12 @@ def _sounds_like_a_choice(slot: Slot, words: list[str], lexicon: Lexicon) -> tup
     ordinary = ordinary_stems(lexicon)
     phrases = [(value, phrase) for value, spoken in slot.choices.items() for phrase in spoken if " " not in phrase]
     for at, word in enumerate(words):
-        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary:
+        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary or is_a_name(word, lexicon):
             continue
         for value, phrase in phrases:
             near = similarity(word, phrase)
             if near > best.get(value, (0.0,))[0]:
-                best[value] = near, Found(value, at, at + 1)
+                best[value] = near, Found(value, at, at + 1, is_sure=False)
     ranked = sorted(best.values(), key=lambda one: -one[0])
     if not ranked or ranked[0][0] < CHOICE_SIMILARITY:
         return None
@@ -72,6 +73,8 @@ def _wanted(phrase: str, lexicon: Lexicon) -> tuple[frozenset[str], Vocabulary]:
 def _near(phrase: str, lexicon: Lexicon, word: str) -> tuple[str, float]:
     """The stem of `phrase` that `word` is, or may be misheard; a phrase of one word also by its whole sound."""
     found, sure = _wanted(phrase, lexicon)[1].nearest(stem(word, lexicon))
+    if sure < 1 and is_a_name(word, lexicon):
+        return "", 0.0  # "Collins" is no cleaning that was misheard
     if not found and len(word) >= MIN_MISHEARD_CHARS and stem(word, lexicon) not in ordinary_stems(lexicon):
         key = telephone_sound(phrase)
         if len(key) >= LONG_TELEPHONE_SOUNDS and telephone_sound(word) == key:

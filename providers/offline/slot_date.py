@@ -7,25 +7,42 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from providers.offline.lexicon import ENGLISH, SPANISH, Lexicon
+from providers.offline.name_sense import is_a_name
 from providers.offline.slot_number import read_number
 from providers.offline.slot_spec import Found
-from providers.offline.words import Vocabulary, ordinary_stems, similarity, stem
+from providers.offline.words import Vocabulary, ordinary_stems, similarity, stem, telephone_sound
 
 DAY_SIMILARITY, MIN_MISHEARD_CHARS = 0.8, 5
+BOUND_WORDS = 2
 _WEEKDAYS = {lexicon: Vocabulary(lexicon.weekdays, ordinary_stems(lexicon)) for lexicon in (ENGLISH, SPANISH)}
 
 
 def find_date(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
+    """Of several days the last that is not ruled out: "I'm away until Monday, so Tuesday". A week is no day."""
+    named = sorted(_named_days(words, lexicon), key=lambda one: one.start)
+    if named:
+        if lexicon is not ENGLISH:
+            return named[0]
+        free = [one for one in named if not _is_ruled_out(words, one, lexicon)]
+        return (free or named)[-1]
+    found = _month_day(words, lexicon)
+    return found if found is not None or strict else _sounds_like_a_day(words, lexicon)
+
+
+def _is_ruled_out(words: list[str], found: Found, lexicon: Lexicon) -> bool:
+    return any(word in lexicon.bounds for word in words[max(0, found.start - BOUND_WORDS) : found.start])
+
+
+def _named_days(words: list[str], lexicon: Lexicon) -> Iterator[Found]:
     text = " ".join(words)
     is_to_come = any(said in text for said in lexicon.next_week) and any(word in lexicon.weekdays for word in words)
     for said, value in lexicon.relative_days.items():
-        if is_to_come and said in lexicon.next_week:
-            continue  # "Thursday of next week"
         # "por la mañana" is a time of day, "mañana" alone is a day.
         match = re.search(rf"(?<!por la )(?<!de la )(?<!en la )\b{said}\b", text)
         if match is not None:
             start = text[: match.start()].count(" ")
-            return Found(value, start, start + said.count(" ") + 1)
+            yield Found(value, start, start + said.count(" ") + 1)
+            break
     for at, word in enumerate(words):
         day = lexicon.weekdays.get(word)
         if day is None and word.endswith("s"):
@@ -37,9 +54,7 @@ def find_date(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | No
             is_led = lexicon is ENGLISH and at > 0 and words[at - 1] == "next"
             is_next = lexicon is ENGLISH and (is_led or is_to_come)
             value = f"next {day}" if is_next else day if lexicon is ENGLISH else f"el {day}"
-            return Found(value, at - is_led, at + 1)
-    found = _month_day(words, lexicon)
-    return found if found is not None or strict else _sounds_like_a_day(words, lexicon)
+            yield Found(value, at - is_led, at + 1)
 
 
 def _sounds_like_a_day(words: list[str], lexicon: Lexicon) -> Found | None:
@@ -47,7 +62,7 @@ def _sounds_like_a_day(words: list[str], lexicon: Lexicon) -> Found | None:
     best: tuple[float, Found] | None = None
     for said, start, end, is_rare in _misheard(words, lexicon):
         for day in lexicon.weekdays:
-            near = similarity(said, day) if is_rare or said[0] == day[0] else 0.0
+            near = similarity(said, day) if is_rare or telephone_sound(said)[0] == telephone_sound(day)[0] else 0.0
             if near >= DAY_SIMILARITY and (best is None or near > best[0]):
                 named = lexicon.weekdays[day]
                 if lexicon is not ENGLISH:
@@ -66,6 +81,8 @@ def _misheard(words: list[str], lexicon: Lexicon) -> Iterator[tuple[str, int, in
     ordinary = ordinary_stems(lexicon)
     for at, word in enumerate(words):
         is_rare = stem(word, lexicon) not in ordinary
+        if is_a_name(word, lexicon):
+            continue
         if len(word) >= MIN_MISHEARD_CHARS and (is_rare or word in lexicon.numbers):
             yield word, at, at + 1, is_rare
     for at, (one, other) in enumerate(pairwise(words)):

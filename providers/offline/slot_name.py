@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from providers.offline.lexicon import Lexicon
+from providers.offline.name_sense import is_a_first_name, may_be_a_name, mend
 from providers.offline.slot_spec import Found
-from providers.offline.words import ordinary_stems, plain, stem
+from providers.offline.words import plain
 
 MAX_NAME_WORDS = 4
 MAX_BARE_WORDS = 4  # without anything that introduces it
@@ -38,6 +40,12 @@ def is_led(words: str, lexicon: Lexicon) -> bool:
     return any(f" {lead} " in f" {words} " for lead in (*leads, *lexicon.name_trail))
 
 
+def names_somebody(words: str, lexicon: Lexicon) -> bool:
+    """Whether a common first name and one more name stand in plain words: "the name Rachel Green"."""
+    said = words.split()
+    return any(is_a_first_name(one, lexicon) and may_be_a_name(other, lexicon) for one, other in pairwise(said))
+
+
 def _capital_after(text: str, lead: str) -> bool:
     """Whether the recogniser wrote a capital after `lead`: the only sign that "this is" leads to a name."""
     last = lead.split()[-1]
@@ -51,6 +59,8 @@ def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *,
     closed = {plain(word, lexicon) for word in text.split() if word[-1] in ",.;!?"}
     chosen: list[str] = []
     is_closed = False
+    if not strict:
+        after = _from_the_name(after, lexicon)
     for word in after:
         if len(chosen) > 1 and is_closed:
             break  # a comma after two names: what follows is something else
@@ -62,8 +72,18 @@ def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *,
         if len(chosen) == MAX_NAME_WORDS:
             break
     # "Yep, go ahead" is no name: at least one word must be one that is not in everybody's mouth.
-    if not chosen or all(stem(word, lexicon) in ordinary_stems(lexicon) for word in chosen):
+    if not chosen or not any(may_be_a_name(word, lexicon) for word in chosen):
         return None
+    mended, is_sure = mend(chosen, [written.get(word, "")[:1].isupper() for word in chosen], lexicon)
     start = words.index(chosen[0])
-    value = " ".join((written.get(word) or word).title() for word in chosen)
-    return Found(value, start, start + len(chosen))
+    said = [word if word not in chosen else (written.get(word) or word) for word in mended]
+    return Found(" ".join(one.title() for one in said), start, start + len(chosen), is_sure)
+
+
+def _from_the_name(words: list[str], lexicon: Lexicon) -> list[str]:
+    """ "Cheer and Peter Collins": from the first name on, where a surname follows it."""
+    for at, word in enumerate(words[:-1]):
+        follows = words[at + 1]
+        if is_a_first_name(word, lexicon) and may_be_a_name(follows, lexicon) and follows not in lexicon.name_noise:
+            return words[at:]
+    return words

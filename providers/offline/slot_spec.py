@@ -10,11 +10,12 @@ SLOT_TYPES = ("number", "digits", "date", "time", "name", "choice", "text")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`value` is for the agent's mouth; `start`, `end` are the words used."""
+    """`value` is for the agent's mouth; `start`, `end` are the words used. Not `is_sure`: better ask once more."""
 
     value: str
     start: int
     end: int
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from providers.offline.lexicon import ENGLISH, Lexicon
 from providers.offline.slot_number import read_number
 from providers.offline.slot_spec import Found
-from providers.offline.words import similarity
+from providers.offline.words import similarity, sound
+
+_Read = Callable[[list[str], int, Lexicon, bool], Found | None]
+
+BOUND_WORDS = 3  # so near before an hour a bound is about it: "until about two", "finish work at four"
+NEW_THOUGHT = ("so", "but", "then", "and")
+QUARTER_SIMILARITY, MIN_QUARTER_CHARS = 0.7, 5
+HOUR_SIMILARITY = 0.6
+_JOINERS = ("past", "passed", "to", "after")
+_NO_HOURS = ("couple", "pair", "dozen")
 
 
 def find_time(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
-    read = _read_english_time if lexicon is ENGLISH else _read_spanish_time
-    for at in range(len(words)):
+    if lexicon is ENGLISH:
+        return _find_english_time(words, lexicon, strict=strict)
+    return next(_times(_read_spanish_time, words, lexicon, strict), None)
+
+
+def _find_english_time(words: list[str], lexicon: Lexicon, *, strict: bool) -> Found | None:
+    """Of several hours the one that is wanted: "I finish at four, so half past four would be good"."""
+    found = list(_times(_read_english_time, words, lexicon, True))
+    hours = [one for one in found if not is_part_of_day(one)]
+    free = [one for one in hours if not _is_bound(words, one, lexicon.bounds + lexicon.busy)]
+    if free:
+        return free[-1]
+    parts = [one for one in found if is_part_of_day(one)]
+    if parts:
+        named = _with_its_hour(parts[0], words, lexicon, strict=strict)
+        if not is_part_of_day(named):
+            return named
+    if not strict:
+        likely = [one for one in _times(_read_english_time, words, lexicon, False) if not is_part_of_day(one)]
+        free = [one for one in likely if not _is_bound(words, one, lexicon.bounds + lexicon.busy)]
+        if free:
+            return free[0]
+    near = [one for one in hours if not _is_bound(words, one, lexicon.busy)]
+    return near[-1] if near else named if parts else None
+
+
+def _times(read: _Read, words: list[str], lexicon: Lexicon, strict: bool) -> Iterator[Found]:
+    at = 0
+    while at < len(words):
         found = read(words, at, lexicon, strict)
         if found is not None:
-            return _with_its_hour(found, words, lexicon, strict=strict) if lexicon is ENGLISH else found
-    return None
+            yield found
+        at = found.end if found is not None else at + 1
+
+
+def _is_bound(words: list[str], found: Found, bounds: tuple[str, ...]) -> bool:
+    for word in reversed(words[max(0, found.start - BOUND_WORDS) : found.start]):
+        if word in bounds:
+            return True
+        if word in NEW_THOUGHT or word in ENGLISH.numbers:
+            return False
+    return False
 
 
 def is_part_of_day(found: Found) -> bool:
@@ -48,33 +95,70 @@ def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool
     word, left = words[at], words[at + 1 :]
     if word in ("noon", "midday", "midnight"):
         return Found("noon" if word != "midnight" else word, at, at + 1)
-    misheard_half = not strict and left[:1] == ["past"] and word not in lexicon.numbers and word != "quarter"
-    is_part = misheard_half or word in ("half", "quarter")
-    if is_part and len(left) > 1 and left[0] in ("past", "to", "after"):
-        hour = read_number(words, at + 2, lexicon)
-        if hour is not None and 1 <= hour[0] <= 12:
-            minutes = 15 if word == "quarter" else 30
+    if word == "half" and left and (hour := _hour(words, at + 1, lexicon)) is not None:
+        return _english(hour[0], 30, words, at, at + 1 + hour[1])  # "half four"
+    part = _part_of_hour(word, left[0], lexicon, strict) if left and left[0] in _JOINERS else 0
+    if part:
+        hour = _hour(words, at + 2, lexicon) or _misheard_number(words, at + 2, lexicon)
+        if hour is not None:
             before = left[0] == "to"
-            end = at + 2 + hour[1]
-            return _english(hour[0] - before or 12, 60 - minutes if before else minutes, words, at, end)
+            return _english(hour[0] - before or 12, 60 - part if before else part, words, at, at + 2 + hour[1])
     if ":" in word:
         hour_text, minute_text = word.split(":")
         return _english(int(hour_text), int(minute_text), words, at, at + 1)
-    hour = read_number(words, at, lexicon)
-    if hour is not None and 1 <= hour[0] <= 12:
+    hour = _hour(words, at, lexicon)
+    if hour is not None:
         end = at + hour[1]
         minute = read_number(words, end, lexicon) if end < len(words) else None
         if minute is not None and minute[0] in (*range(10, 60, 5), 0) and minute[0] >= 10:
             return _english(hour[0], minute[0], words, at, end + minute[1])
         follows = words[end] if end < len(words) else ""
         leads = words[at - 1] if at else ""
-        sure = follows in ("am", "pm", "oclock") or leads in ("at", "around", "about", "by", "after", "before")
+        sure = follows in ("am", "pm", "oclock") or words[end : end + 2] == ["a", "clock"]
+        sure = sure or leads in ("at", "around", "about", "by", "after", "before")
         sure = sure or (follows in ("in",) and words[end + 1 : end + 3] in (["the", "morning"], ["the", "afternoon"]))
         if sure or (not strict and follows not in ("st", "nd", "rd", "th", "people")):
             return _english(hour[0], 0, words, at, end)
     if word in ("morning", "afternoon", "evening", "lunchtime") and not (at and words[at - 1] == "good"):
         return Found(f"in the {word}", at, at + 1)
     return None
+
+
+def _part_of_hour(word: str, joiner: str, lexicon: Lexicon, strict: bool) -> int:
+    """Minutes of "half" and "quarter", also misheard before "past" or "to"; 0 for other words."""
+    if word == "quarter":
+        return 15
+    if word in lexicon.numbers:
+        minutes = lexicon.numbers[word]
+        return minutes if joiner in ("past", "passed") and minutes in (5, 10, 20) else 0
+    if word == "half" or (word == "have" and joiner == "past"):
+        return 30
+    if len(word) >= MIN_QUARTER_CHARS and similarity(word, "quarter") >= QUARTER_SIMILARITY:
+        return 15
+    return 30 if not strict and joiner in ("past", "passed") else 0
+
+
+def _hour(words: list[str], at: int, lexicon: Lexicon) -> tuple[int, int] | None:
+    """The hour that begins at word `at`: (1 to 12, words used)."""
+    read = read_number(words, at, lexicon) if at < len(words) else None
+    return read if read is not None and 1 <= read[0] <= 12 else None
+
+
+def _misheard_number(words: list[str], at: int, lexicon: Lexicon) -> tuple[int, int] | None:
+    """The hour that word `at` sounds like, where there must be one: "half past far". It is read back."""
+    if at >= len(words):
+        return None
+    word = words[at]
+    if word in lexicon.hour_sounds:
+        return lexicon.hour_sounds[word], 1
+    if word in lexicon.stop_words or word in lexicon.time_words:
+        return None
+    hours = [(said, value) for said, value in lexicon.numbers.items() if 1 <= value <= 12 and said not in _NO_HOURS]
+    alike = [value for said, value in hours if sound(said) == sound(word)]
+    if len(alike) == 1:
+        return alike[0], 1
+    near, hour = max((similarity(word, said), value) for said, value in hours)
+    return (hour, 1) if near >= HOUR_SIMILARITY else None
 
 
 def _english(hour: int, minute: int, words: list[str], start: int, end: int) -> Found | None:

@@ -102,7 +102,7 @@ def is_alike(heard: str, meant: str) -> bool:
     """Whether `heard` may be `meant` misheard: one letter apart, or the same on a telephone."""
     if heard == meant:
         return True
-    if abs(len(heard) - len(meant)) <= 1 and len(heard) > 2 and _distance(heard, meant) <= 1:
+    if abs(len(heard) - len(meant)) <= 1 and len(heard) > 2 and distance(heard, meant) <= 1:
         return True
     return len(telephone_sound(meant)) >= MIN_TELEPHONE_SOUNDS and telephone_sound(heard) == telephone_sound(meant)
 
@@ -110,10 +110,10 @@ def is_alike(heard: str, meant: str) -> bool:
 def similarity(one: str, other: str) -> float:
     """How near two words sound on a telephone: 1 the same, 0 nothing in common."""
     left, right = telephone_sound(one), telephone_sound(other)
-    return 1 - _distance(left, right) / max(len(left), len(right), 1)
+    return 1 - distance(left, right) / max(len(left), len(right), 1)
 
 
-def _distance(one: str, other: str) -> int:
+def distance(one: str, other: str) -> int:
     """Letters to put in, take out or replace."""
     row = list(range(len(other) + 1))
     for at, letter in enumerate(one, 1):

@@ -57,6 +57,108 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "a week is no day, a part of the day no hour": (
+        CLINIC,
+        [
+            ("I think I need a filling, could you fit me in this week?", "Which day"),
+            ("Wednesday morning would be best.", "what time"),
+            ("In the morning.", "At what time would you like"),
+            ("At a quarter past nine.", "May I have your name"),
+            ("At a quarter past nine.", "your name"),
+            ("The name Rachel Green.", "filling, Wednesday, 9:15, for Rachel Green."),
+        ],
+    ),
+    "no part of the day is asked for more than once more": (
+        CLINIC,
+        [
+            ("A filling on Friday, please, my name is Eve Miller.", "what time"),
+            ("In the afternoon.", "what time"),
+            ("In the afternoon.", "Friday, in the afternoon, for Eve Miller"),
+        ],
+    ),
+    "the hour after the one at which work ends, misheard when it is corrected": (
+        CLINIC,
+        [
+            ("Whitening on Friday, please.", "what time"),
+            ("I finish work at four, so half past five would be good.", "your name"),
+            ("George Baker", "whitening, Friday, 5:30, for George Baker"),
+            ("No, half past far, please.", "whitening, Friday, 4:30, for George Baker. Is that right"),
+        ],
+    ),
+    "what sounds like no name is asked for once more": (
+        CLINIC,
+        [
+            ("A check-up on Saturday at a quarter to twelve.", "your name"),
+            ("And then Watson,", "your name once more"),
+            ("Emily Watson", "for Emily Watson. Is that right"),
+            ("No, I never knew Watson.", "your name once more"),
+            ("Yes, exactly.", "for Emily Watson. Is that right"),
+            ("No, Emily Watson.", "for Emily Watson. Is that right"),
+            ("No, it's Linda Evans.", "check-up, Saturday, 11:45, for Linda Evans. Is that right"),
+        ],
+    ),
+    "a strange name is taken when it is said again": (
+        CLINIC,
+        [
+            ("A check-up on Saturday at a quarter to twelve.", "your name"),
+            ("then wojtek", "your name once more"),
+            ("then wojtek", "Is that right"),
+        ],
+    ),
+    "a no with a garbled value asks for what it resembles": (
+        CLINIC,
+        [
+            ("A filling on Monday at three, my name is Laura Scott.", "Is that right"),
+            ("No, on Montague.", "Which day"),
+            ("Tuesday.", "filling, Tuesday, 3 o'clock, for Laura Scott. Is that right"),
+            ("No, it's past the quarter.", "what time"),
+            ("Quarter past two.", "filling, Tuesday, 2:15, for Laura Scott. Is that right"),
+            ("Yes, please.", "You are booked"),
+        ],
+    ),
+    "an answer that sounds like another value does not change it": (
+        CLINIC,
+        [
+            ("A cleaning on Monday, please.", "what time"),
+            ("Whither he works for you,", "what time"),
+            ("At ten.", "your name"),
+            ("Peter Collins", "a cleaning, Monday, 10 o'clock, for Peter Collins"),
+        ],
+    ),
+    "a question beside the yes": (
+        CLINIC,
+        [
+            ("A whitening on Monday at one o'clock, I'm Jessica Ward.", "Is that right"),
+            ("Yes, that's right, and can I park near you?", "You are booked, Jessica Ward"),
+            ("Could you say that once more?", "Dock Lane"),
+        ],
+    ),
+    "again, whatever was said between": (
+        CLINIC,
+        [
+            ("I'm going to be late.", "fifteen minutes"),
+            ("Sorry, it's very loud here.", "Sorry, I did not get that."),
+            ("Can you repeat that, please?", "fifteen minutes"),
+            ("Can you repeat that, please?", "fifteen minutes"),
+        ],
+    ),
+    "a hello that was heard as a goodbye": (
+        CLINIC,
+        [("Bye! Where can I leave my car?", "Dock Lane")],
+    ),
+    "an emergency and a wish": (
+        CLINIC,
+        [("I just broke a tooth and it hurts terribly. Can anybody see me right now?", "come in at once")],
+    ),
+    "whether it is a person, and whether there is one": (
+        CLINIC,
+        [
+            ("Pull, am I talking to a real person?", "automatic receptionist"),
+            ("Am I speaking with a human being?", "automatic receptionist"),
+            ("Can I talk to a real person, please?", "call you back"),
+            ("I am hoping to talk to a person.", "call you back"),
+        ],
+    ),
     "a name that sounds like a goodbye": (
         CLINIC,
         [
@@ -94,7 +196,7 @@ CONVERSATIONS = {
         CLINIC,
         [
             ("I need to cancel my appointment.", "your name"),
-            ("Teeth cancel my appointments tomorrow.", "What name"),
+            ("Teeth cancel my appointments tomorrow.", "your name"),
             ("It's Sarah Bennett", "the appointment of Sarah Bennett, tomorrow. Is that right?"),
             ("Yes, it's terrible.", "the appointment of Sarah Bennett, tomorrow. Is that right?"),
             ("Yes, cancel it please.", "It is cancelled."),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from providers.offline.dialogue_form import RESEMBLES
 from providers.offline.lexicon import ENGLISH, SPANISH
-from providers.offline.slot import find
+from providers.offline.slot import find, resemblance
 from providers.offline.slot_spec import Slot
 from providers.offline.words import Vocabulary, plain, sound, stem
 
@@ -34,6 +35,18 @@ def value(kind: str, text: str, language: str, *, strict: bool = False, **more: 
         ("around noon", "noon"),
         ("In the afternoon.", "in the afternoon"),
         ("nine forty five", "9:45"),
+        ("I finish work at four, so half past four would be good.", "4:30"),
+        ("I've got a meeting until two, so half past two", "2:30"),
+        ("Any time after four is fine, so let's say half past four.", "4:30"),
+        ("Eleven, not ten.", "11 o'clock"),
+        ("at ten, no, at eleven", "11 o'clock"),
+        ("Any time after four.", "4 o'clock"),
+        ("I start work at eleven.", None),
+        ("Half past far, please.", "4:30"),
+        ("a quarter passed tin", "10:15"),
+        ("corner to twelve", "11:45"),
+        ("half four", "4:30"),
+        ("ten past three", "3:10"),
         ("I have no idea", None),
         ("good morning", None),
     ],
@@ -73,7 +86,16 @@ def test_spanish_time(text: str, expected: str | None) -> None:
         ("en", "the twenty first of June", "June 21"),
         ("en", "the 15th", "the 15th"),
         ("en", "May I come?", None),
-        ("en", "next week", "next week"),
+        ("en", "next week", None),
+        ("en", "some time this week", None),
+        ("en", "Thursday of next week", "next Thursday"),
+        ("en", "I'm away until Monday, so Tuesday is better.", "Tuesday"),
+        ("en", "Not Monday, Tuesday.", "Tuesday"),
+        ("en", "Tuesday, not Monday.", "Tuesday"),
+        ("en", "from Monday to Friday", "Friday"),
+        ("en", "I can't come on Thursday.", "Thursday"),
+        ("en", "I can't come into morrow after all.", "tomorrow"),
+        ("en", "No, it's Linda Evans.", None),
         ("es", "el viernes", "el viernes"),
         ("es", "el próximo miércoles", "el miércoles"),
         ("es", "pasado mañana", "pasado mañana"),
@@ -144,10 +166,52 @@ def test_digits(language: str, text: str, expected: str | None) -> None:
         ("es", "García", False, "García"),
         ("es", "soy alérgico", True, None),
         ("en", "yes", False, None),
+        ("en", "Yes, it's Kevin right.", False, "Kevin Wright"),
+        ("en", "It's racial green.", False, "Rachel Green"),
+        ("en", "em ally Watson", False, "Emily Watson"),
+        ("en", "Cheer and Peter Collins.", False, "Peter Collins"),
+        ("en", "When the name is Lindo Evans,", True, "Lindo Evans"),
+        ("en", "Priya Sharma", False, "Priya Sharma"),
     ],
 )
 def test_name(language: str, text: str, strict: bool, expected: str | None) -> None:
     assert value("name", text, language, strict=strict) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_sure"),
+    [
+        ("And then Watson,", False),
+        ("I never knew Watson.", False),
+        ("it marks to her", False),
+        ("It's far beneath.", False),
+        ("Emily Watson.", True),
+        ("Wojtek Nowak", True),
+        ("My name is Grace", True),
+    ],
+)
+def test_what_is_hardly_a_name(text: str, is_sure: bool) -> None:
+    found = find(Slot(name="x", type="name", ask=("?",)), text, ENGLISH, strict=False)
+    assert found is not None and found.is_sure is is_sure
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("half fast fur", "time"),
+        ("i said thirsty", "date"),
+        ("a ceiling", "choice"),
+        ("my name is on the street", "name"),
+        ("i never watson", "name"),
+        ("that is not what i said", ""),
+    ],
+)
+def test_what_a_garbled_value_resembles(text: str, meant: str) -> None:
+    choices = {"filling": ("filling",), "cleaning": ("cleaning",)}
+    kinds = [Slot(name=one, type=one, ask=("?",), choices=choices) for one in ("time", "date", "choice", "name")]
+    like = {slot.name: resemblance(slot, text.split(), ENGLISH) for slot in kinds}
+    best = max(like, key=lambda one: like[one])
+    assert (best if like[best] >= RESEMBLES else "") == meant
 
 
 def test_choice_prefers_the_longer_and_forgives_a_slip() -> None:
