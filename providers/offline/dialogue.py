@@ -25,6 +25,8 @@ from providers.offline.words import plain
 
 DIALOGUE = "dialogue"  # its name in an agent
 MAX_SCRIPTS = 64
+MAX_STRAY_WORDS = 4  # of an answer, heard before the caller went on
+STRAY_SHARE = 0.5
 HEARD_SHARE = 0.6  # of the words of a question, so that it counts as heard
 
 
@@ -101,15 +103,22 @@ def _walk(script: Script, messages: Sequence[Message]) -> Iterator[Reply]:
     """The reply to each message of the caller in turn; the last one counts."""
     state = State()
     reply = Reply()
-    heard = ""
+    heard = said = ""
+    before: State | None = None  # as it was when `said` was answered
     for at, message in enumerate(messages):
         if message.role == "assistant":
             heard = f"{heard} {message.content}"
             if not reply.text:
                 _infer(script, state, message.content)
         elif message.role == "user":
-            _hear(script, state, reply, heard)
-            reply, heard = step(script, state, message.content), ""
+            text = message.content
+            if before is not None and _went_on(messages, at, reply, heard):
+                # The answer came too early: what it was given to and what follows are one turn.
+                state, text = before, f"{said} {text}"
+            else:
+                _hear(script, state, reply, heard)
+            before, said = state.copy(), text
+            reply, heard = step(script, state, text), ""
             yield reply
         elif message.role == "tool" and at == len(messages) - 1:
             yield _after_tool(script, reply, message.content)
@@ -124,6 +133,14 @@ def _after_tool(script: Script, reply: Reply, result: str) -> Reply:
     failed = result.lower().startswith("error")
     said = (tool.failed if failed else tool.answer) or script.phrases["anything_else"][0]
     return Reply(parts=[fill(said, {**script.facts, **reply.arguments, "result": result})])
+
+
+def _went_on(messages: Sequence[Message], at: int, reply: Reply, heard: str) -> bool:
+    """Whether the caller spoke on into the first words of the answer: they had not finished."""
+    if messages[at - 1].role == "tool" or reply.tool is not None:
+        return False
+    told, wanted = heard.split(), reply.text.split()
+    return len(told) <= MAX_STRAY_WORDS and len(told) < STRAY_SHARE * len(wanted) and told == wanted[: len(told)]
 
 
 def _hear(script: Script, state: State, reply: Reply, heard: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from providers.offline.script import Tool
 
@@ -29,6 +29,12 @@ class State:
     uses: dict[str, int] = field(default_factory=dict)
     deferred: list[str] = field(default_factory=list)
     last: tuple[str, str] = ("", "")
+
+    def copy(self) -> State:
+        """A state of its own, for a turn that may be taken back."""
+        return replace(
+            self, values=dict(self.values), kept=dict(self.kept), uses=dict(self.uses), deferred=list(self.deferred)
+        )
 
 
 @dataclass(slots=True)

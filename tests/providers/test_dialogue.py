@@ -427,6 +427,23 @@ def test_agreement_in_two_breaths_hears_what_it_cut_off_again() -> None:
     assert "You are booked, Eve" in talk.say("Yes, please.")
 
 
+@pytest.mark.parametrize("heard", ["We are", "We are at 12"])
+def test_what_goes_on_into_the_first_words_of_an_answer_is_one_turn(heard: str) -> None:
+    talk = Talk(CLINIC)
+    talk.say("I'm still on the bus and I'm going to be a bit late.", heard="Thank you")
+    assert "fifteen minutes" in talk.say("Is that a problem?")
+    talk.say("Sorry, it's very loud here.", heard="Sorry, I")
+    assert "fifteen minutes" in talk.say("Could you say that again, please?")
+    talk.say("Where are you?", heard=heard)
+    assert talk.say("Where are you?").startswith("We are at 12 Mill Street")
+
+
+def test_more_of_an_answer_makes_what_follows_a_turn_of_its_own() -> None:
+    talk = Talk(CLINIC)
+    talk.say("Where can I park?", heard="There is free parking for patients behind the")
+    assert talk.say("How much is a filling?").startswith("A check-up costs")
+
+
 def test_words_taken_back_never_happened() -> None:
     """The session removes a turn that the caller went on with: the engine has no memory of its own."""
     talk = Talk(CLINIC)
