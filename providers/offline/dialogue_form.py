@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from providers.offline.dialogue_heard import CERTAIN_IN_FORM
 from providers.offline.dialogue_saying import Saying
+from providers.offline.name_sense import is_a_name
 from providers.offline.script import Intent, fill
 from providers.offline.slot import find, resemblance
 from providers.offline.slot_name import is_led, names_somebody
@@ -73,6 +74,9 @@ class FormTurn(Saying):
             state.values.pop(named.name, None)
             self._ask_slot(named, again=False)
             return
+        if asked is not None and asked.name in state.values and answer == "yes" and not self._strictly(form):
+            self._advance(form)  # it was asked for once more, and is right after all
+            return
         side = self._side_intents(form)
         if side and pending == "confirm" and answer == "yes" and self._is_done_with(form, side):
             self._finish(form)
@@ -89,8 +93,8 @@ class FormTurn(Saying):
             self._confirmed(form, answer, changed)
         elif changed or self.reply.question or (pending == "change" and answer):
             self._advance(form)
-        elif asked is not None and asked.name in state.values and (answer == "yes" or self.misses):
-            self._advance(form)  # it was asked for once more, and may have been right
+        elif asked is not None and asked.name in state.values and self.misses:
+            self._advance(form)  # it was asked for once more in vain, and may have been right
         elif pending == "change":
             self._miss(lambda: self._ask("change", self._phrase("change")))
         else:
@@ -239,10 +243,11 @@ class FormTurn(Saying):
         rest = " ".join(self.heard.text.split()[head:])
         if not rest or len(words) - head > MAX_CORRECTION_WORDS:
             return False
-        is_name = names_somebody(plain(rest, lexicon), lexicon) or plain(rest, lexicon).startswith(lexicon.i_am)
+        said_plainly = plain(rest, lexicon)
+        is_name = any(is_a_name(one, lexicon) for one in said_plainly.split()) or said_plainly.startswith(lexicon.i_am)
         slots = (self.script.slots[name] for name in form.slots)
         for slot in sorted(slots, key=lambda one: -1 if is_name and one.type == "name" else _ORDER[one.type]):
-            is_named = is_name or rest[:1].isupper() or is_led(plain(rest, lexicon), lexicon)
+            is_named = is_name or rest[:1].isupper() or is_led(said_plainly, lexicon)
             if slot.type == "text" or (slot.type == "name" and not is_named):
                 continue
             found = find(slot, rest, lexicon, strict=False)

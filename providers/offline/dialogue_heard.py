@@ -63,11 +63,14 @@ class Heard:
     def leads_to(self, names: tuple[str, ...]) -> bool:
         """Whether one of the values of these slots is what the caller wants it to be: "to Friday", "Friday instead"."""
         lexicon, words = self.script.lexicon, self.words.split()
-        if any(word in lexicon.instead for word in words):
-            return True
         for name in names:
             found = find(self.script.slots[name], self.text, lexicon, strict=True)
-            if found is not None and found.start and words[found.start - 1] in lexicon.leads_to:
+            if found is None:
+                continue
+            if found.start and words[found.start - 1] in lexicon.leads_to:
+                return True
+            # "On Wednesday, but I'd rather come on another day": Wednesday is what was.
+            if any(word in lexicon.instead for word in (*words[: found.start], *words[found.end : found.end + 1])):
                 return True
         return False
 

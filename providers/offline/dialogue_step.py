@@ -72,7 +72,7 @@ class _Turn(FormTurn):
             # "Hi" is heard as "bye": nobody calls to say goodbye, and then more.
             wanted = [one for one in wanted if one.tool is None or one.slots]
         answer = self.heard.yes_or_no() if pending == "else" and self.state.is_heard else ""
-        if answer == "no" and (not wanted or len(self.heard.words.split()) <= MAX_YES_WORDS) and self.script.on_no:
+        if self.script.on_no and self._has_all(answer, wanted):
             self.run(self.script.intents[self.script.on_no])
         elif answer == "yes" and not wanted:
             self._ask("else", self._phrase("go_on"))
@@ -97,6 +97,15 @@ class _Turn(FormTurn):
             self.run(begun)
         else:
             self._unsure(pending)
+
+    def _has_all(self, answer: str, wanted: list[Intent]) -> bool:
+        """Whether there is nothing else. "Right, thanks" is a yes to the answer, and not to that question."""
+        if answer == "no":
+            return not wanted or len(self.heard.words.split()) <= MAX_YES_WORDS
+        if answer != "yes" or wanted:
+            return False
+        words, lexicon = self.heard.words.split(), self.script.lexicon
+        return words[0] not in lexicon.wants + lexicon.thanks and any(word in lexicon.thanks for word in words)
 
     def _in_order(self, wanted: list[Intent]) -> list[Intent]:
         """ "She wants a cleaning. What does that cost?": what is asked is answered before the questions of a form."""

@@ -18,11 +18,12 @@ class Lexicon:
     `numbers` are the parts of spoken numbers; `hundred` multiplies what stands before it.
     `ordinary` are frequent words beside the stop words: never a rarer one misheard. `and_what_of` begins a question
     that is the last one with another value. `leads_to` and `instead` say that a value is the new one. A yes with
-    `yes_but` may be no yes. `hour_sounds` are words that an hour is misheard as. `next_week` beside a weekday makes it
-    the one of the week to come. `bounds` before a day or an hour say that another one is meant ("until two"), `busy`
-    ones that it is none at all ("I finish work at four"). `time_words` stand in times only. `i_am` begins a name that
-    is corrected. `first_names` and `last_names` are common ones, the most frequent first; those that are everyday words
-    too are in `name_words`.
+    `yes_but` may be no yes; one that begins with `wants` goes on to something, another with `thanks` ends it.
+    `hour_sounds` are words that an hour is misheard as; `time_words` stand in times only. `next_week` beside a weekday
+    makes it the one of the week to come. `bounds` before a day or an hour say that another one is meant ("until two"),
+    `busy` ones that it is none at all ("I finish work at four"). `i_am` begins a name that is corrected; a name after
+    `of_others` is not the caller's. `first_names` and `last_names` are common ones, the most frequent first; those that
+    are everyday words too are in `name_words`.
     """
 
     stop_words: frozenset[str]
@@ -41,6 +42,8 @@ class Lexicon:
     answers: tuple[str, ...]
     yes: tuple[str, ...]
     no: tuple[str, ...]
+    wants: tuple[str, ...]
+    thanks: tuple[str, ...]
     leave: tuple[str, ...]
     first: tuple[str, ...]
     second: tuple[str, ...]
@@ -55,6 +58,7 @@ class Lexicon:
     busy: tuple[str, ...]
     name_before: tuple[str, ...]
     i_am: tuple[str, ...]
+    of_others: tuple[str, ...]
     name_trail: tuple[str, ...]
     name_after: tuple[str, ...]
     name_noise: frozenset[str]
@@ -149,6 +153,8 @@ ENGLISH = Lexicon(
         "that is not right", "that is all", "that is it", "that will be all", "nothing", "nothing else", "not quite",
         "that is not correct", "i am good", "i am fine", "all good", "negative", "i do not think so",
     ),
+    wants=("yes", "yeah", "yep", "yup", "please"),
+    thanks=("thanks", "thank", "cheers"),
     leave=(
         "never mind", "nevermind", "forget it", "forget about it", "forget that", "start over", "start again",
         "do not bother", "leave it", "changed my mind", "do not want to book", "not book",
@@ -174,6 +180,7 @@ ENGLISH = Lexicon(
                  "i am called", "called", "under the name",
                  "under the name of", "under", "in the name of", "for"),
     i_am=("i am ", "my name ", "the name "),
+    of_others=("doctor", "dr", "dentist", "mr", "mrs", "miss", "with", "see", "to"),
     name_trail=("is my name", "is the name"),
     name_after=("speaking", "here"),
     name_noise=frozenset(
@@ -257,6 +264,8 @@ SPANISH = Lexicon(
         "para nada", "de momento no", "por ahora no", "asi esta bien", "no eso es todo", "no nada mas", "con eso basta",
         "ya esta", "no esta bien", "nada mas gracias", "no no",
     ),
+    wants=("si", "claro"),
+    thanks=("gracias",),
     leave=("olvidelo", "olvidalo", "dejelo", "dejalo", "da igual", "empezar de nuevo", "volver a empezar",
     "cambie de idea",
            "he cambiado de idea", "mejor no"),
@@ -273,6 +282,7 @@ SPANISH = Lexicon(
     busy=(),
     name_before=("a nombre de", "me llamo", "mi nombre es", "nombre de", "el nombre es", "soy", "habla", "de"
     " parte de", "es"),
+    of_others=(),
     i_am=("soy ", "me llamo ", "mi nombre ", "el nombre "),
     name_trail=("es mi nombre", "es el nombre"),
     name_after=(),

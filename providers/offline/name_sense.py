@@ -12,6 +12,7 @@ from providers.offline.words import distance, ordinary_stems, similarity, stem, 
 
 SURE = 0.84  # so alike on a telephone that a word which is none is taken for the name
 MIN_SNAP_CHARS, MIN_SNAP_SOUNDS = 4, 3
+MAX_LETTERS = 2  # that differ, whatever it sounds like
 MAX_JOINED = 3  # words that were one name: "so she"
 REMEMBERED = 1024
 
@@ -31,6 +32,10 @@ def is_a_name(word: str, lexicon: Lexicon) -> bool:
 
 def is_a_first_name(word: str, lexicon: Lexicon) -> bool:
     return word in _names(lexicon)[0]
+
+
+def is_a_last_name(word: str, lexicon: Lexicon) -> bool:
+    return word in _names(lexicon)[1]
 
 
 def may_be_a_name(word: str, lexicon: Lexicon) -> bool:
@@ -73,4 +78,4 @@ def _nearest(word: str, is_first: bool, lexicon: Lexicon) -> str:
         return ""
     names = lexicon.first_names if is_first else lexicon.last_names
     near, _, _, name = max((similarity(word, name), -distance(word, name), -at, name) for at, name in enumerate(names))
-    return name if near >= SURE else ""
+    return name if near >= SURE and distance(word, name) <= MAX_LETTERS else ""

@@ -51,7 +51,7 @@ def _sounds_like_a_choice(slot: Slot, words: list[str], lexicon: Lexicon) -> tup
     ordinary = ordinary_stems(lexicon)
     phrases = [(value, phrase) for value, spoken in slot.choices.items() for phrase in spoken if " " not in phrase]
     for at, word in enumerate(words):
-        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary or is_a_name(word, lexicon):
+        if len(word) < MIN_MISHEARD_CHARS or stem(word, lexicon) in ordinary:
             continue
         for value, phrase in phrases:
             near = similarity(word, phrase)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from providers.offline.lexicon import ENGLISH, SPANISH, Lexicon
-from providers.offline.name_sense import is_a_name
 from providers.offline.slot_number import read_number
 from providers.offline.slot_spec import Found
 from providers.offline.words import Vocabulary, ordinary_stems, similarity, stem, telephone_sound
@@ -81,8 +80,6 @@ def _misheard(words: list[str], lexicon: Lexicon) -> Iterator[tuple[str, int, in
     ordinary = ordinary_stems(lexicon)
     for at, word in enumerate(words):
         is_rare = stem(word, lexicon) not in ordinary
-        if is_a_name(word, lexicon):
-            continue
         if len(word) >= MIN_MISHEARD_CHARS and (is_rare or word in lexicon.numbers):
             yield word, at, at + 1, is_rare
     for at, (one, other) in enumerate(pairwise(words)):
@@ -93,10 +90,13 @@ def _misheard(words: list[str], lexicon: Lexicon) -> Iterator[tuple[str, int, in
 def _month_day(words: list[str], lexicon: Lexicon) -> Found | None:
     for at, word in enumerate(words):
         month = lexicon.months.get(word)
-        if month is None or (word == "may" and (at == 0 or words[at - 1] in ("i", "we", "you"))):
+        follows = words[at + 1] if at + 1 < len(words) else ""
+        if month is None or (word == "may" and (at == 0 or words[at - 1] in ("i", "we", "you") or follows == "be")):
             continue
         for near in (at + 1, at + 2, at - 1, at - 2, at - 3):
             number = _day_number(words, near, lexicon) if 0 <= near < len(words) else None
+            if near + 1 < len(words) and words[near + 1] in ("oclock", "am", "pm"):
+                continue
             if number is not None:
                 value = f"{month} {number}" if lexicon is ENGLISH else f"el {number} de {month}"
                 return Found(value, min(at, near), max(at, near) + 1)

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 from providers.offline.lexicon import Lexicon
-from providers.offline.name_sense import is_a_first_name, may_be_a_name, mend
+from providers.offline.name_sense import is_a_first_name, is_a_last_name, may_be_a_name, mend
 from providers.offline.slot_spec import Found
 from providers.offline.words import plain
 
@@ -19,6 +19,13 @@ def find_name(text: str, words: list[str], lexicon: Lexicon, *, strict: bool) ->
     for trail in lexicon.name_trail:
         if said.endswith(f" {trail}"):
             return _name_of(text, words[: -trail.count(" ") - 1], words, lexicon, strict=False)
+    for at, word in enumerate(words[:-1]):
+        # "Jason Bell here", "Anna Miller, I would like": a first and a last name say it by themselves.
+        follows = words[at + 1]
+        is_said = words[at + 2 : at + 3] in [[one] for one in lexicon.name_after] and may_be_a_name(follows, lexicon)
+        is_own = at == 0 or words[at - 1] not in lexicon.of_others
+        if strict and is_own and is_a_first_name(word, lexicon) and (is_said or is_a_last_name(follows, lexicon)):
+            return _name_of(text, words[at : at + 2], words, lexicon, strict=False)
     for lead in sorted(lexicon.name_before, key=len, reverse=True):
         weak = lead in ("for", "under", "it is", "this is", "i am", "es", "soy", "habla", "nombre de")
         match = re.search(rf"\b{lead} (.+)", said)
@@ -74,7 +81,10 @@ def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *,
     # "Yep, go ahead" is no name: at least one word must be one that is not in everybody's mouth.
     if not chosen or not any(may_be_a_name(word, lexicon) for word in chosen):
         return None
-    mended, is_sure = mend(chosen, [written.get(word, "")[:1].isupper() for word in chosen], lexicon)
+    capitals = [written.get(word, "")[:1].isupper() for word in chosen]
+    if len(chosen) > 1 and chosen[0] == words[0]:
+        capitals[0] = False  # every sentence begins with one
+    mended, is_sure = mend(chosen, capitals, lexicon)
     start = words.index(chosen[0])
     said = [word if word not in chosen else (written.get(word) or word) for word in mended]
     return Found(" ".join(one.title() for one in said), start, start + len(chosen), is_sure)

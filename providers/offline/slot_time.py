@@ -107,6 +107,8 @@ def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool
         hour_text, minute_text = word.split(":")
         return _english(int(hour_text), int(minute_text), words, at, at + 1)
     hour = _hour(words, at, lexicon)
+    if hour is None and left[:1] == ["oclock"]:
+        hour = _misheard_number(words, at, lexicon)  # "too o'clock"
     if hour is not None:
         end = at + hour[1]
         minute = read_number(words, end, lexicon) if end < len(words) else None

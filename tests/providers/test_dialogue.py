@@ -57,6 +57,32 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "a day that was, before a wish for another": (
+        CLINIC,
+        [
+            ("I have an appointment on Wednesday, but I'd rather come on another day.", "May I have your name"),
+            ("Claire Hughes", "Which day"),
+            ("never mind", "I have left that"),
+            ("Could you move my appointment? I'd rather come on Friday.", "what time"),
+        ],
+    ),
+    "thanks end a call, a yes does not": (
+        CLINIC,
+        [
+            ("When are you open?", "nine to six"),
+            ("Yes, thanks.", "How can I help?"),
+            ("Where can I park?", "Dock Lane"),
+            ("Right, thanks.", "Goodbye. <end_call>"),
+        ],
+    ),
+    "a yes when a value was asked for once more": (
+        CLINIC,
+        [
+            ("A filling on Monday at three, my name is Laura Scott.", "Is that right"),
+            ("No, I never knew Scott.", "your name once more"),
+            ("Yes, that's all right, goodbye.", "for Laura Scott. Is that right"),
+        ],
+    ),
     "a week is no day, a part of the day no hour": (
         CLINIC,
         [
