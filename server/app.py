@@ -188,7 +188,7 @@ class _Process:
             providers_for=providers_for,
             tokens=tokens,
             versions=lambda version_id: next((one for one in agents.agents if one.id == version_id), None),
-            max_calls=self._config.server.max_calls,
+            max_calls=self._config.max_calls,
             carriers=["browser", *(["twilio"] if twilio else []), *(["telnyx"] if telnyx else [])],
         )
 
@@ -242,7 +242,15 @@ class _Process:
             await adapter.start()
             port = await door.serve(sock=self._sock, tls=self._tls)
             self._catch_signals(calls_over)
-            log.info("listening on %s:%d", config.host, port, extra={"event": "listening", "port": port})
+            if config.max_calls_problem:
+                log.warning("%s", config.max_calls_problem, extra={"event": "max_calls_high"})
+            log.info(
+                "listening on %s:%d, at most %d calls",
+                config.host,
+                port,
+                config.max_calls,
+                extra={"event": "listening", "port": port, "max_calls": config.max_calls},
+            )
             await self._stop.wait()
             await self._drain(plane, calls_over)
             calls_over.set()

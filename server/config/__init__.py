@@ -1,5 +1,6 @@
 """The configuration of one process: environment variables, read once, checked, and passed down."""
 
+from server.config.process import CALLS as CALLS
 from server.config.process import VARIABLES as VARIABLES
 from server.config.process import Config as Config
 from server.config.process import LogConfig as LogConfig

@@ -46,6 +46,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 FRAME_MS = 20
 SECRET_MIN_CHARS = 32
 API_KEY_MIN_CHARS = 16
+CALLS = 200
+# Azure's SDK has nine threads for a call; from some 40 calls on the event loop feels them (`python -m bench sdk`).
+AZURE_SPEECH_CALLS = 40
 
 VARIABLES: tuple[str, ...] = (
     "HOST", "PORT", "PUBLIC_URL", "MAX_CALLS", "API_KEY", "ALLOWED_ORIGINS", "ALLOW_KEYLESS_CALLS",
@@ -65,7 +68,7 @@ class ServerConfig:
     host: str = ""  # empty: decided by Config, 0.0.0.0 in production, else 127.0.0.1
     port: int = 8080
     public_url: str = ""  # as the carrier sees us, without a slash at the end; its signatures cover this text
-    max_calls: int = 200  # per process; lower it to what `bench capacity` measures on the machine
+    max_calls: int | None = None  # per process, by what `bench capacity` measures on the machine; None: by Config
     api_key: str = field(default="", repr=False)  # lets a browser ask for a media stream
     allowed_origins: tuple[str, ...] = ()  # of pages that are not served by us
     tls_cert_file: str = ""  # PEM; with its key: the port speaks TLS itself, and looks for new files while it serves
@@ -75,7 +78,8 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_range("PORT", self.port, 0, 65535)
-        check_range("MAX_CALLS", self.max_calls, 1, 5000)
+        if self.max_calls is not None:
+            check_range("MAX_CALLS", self.max_calls, 1, 5000)
         if self.public_url:
             check_url("PUBLIC_URL", self.public_url, ("https", "http"), "https://voice.example.com")
         for name, key in (("API_KEY", self.api_key), ("METRICS_KEY", self.metrics_key)):
@@ -274,6 +278,21 @@ class Config:
         if self.server.host:
             return self.server.host
         return "127.0.0.1" if self.store.is_embedded else "0.0.0.0"
+
+    @property
+    def max_calls(self) -> int:
+        """Calls at once in this process."""
+        return self.server.max_calls or (AZURE_SPEECH_CALLS if self.providers.azure_speech.is_configured else CALLS)
+
+    @property
+    def max_calls_problem(self) -> str:
+        """Why so many calls may be too many for one process; empty when they are not."""
+        if self.max_calls <= AZURE_SPEECH_CALLS or not self.providers.azure_speech.is_configured:
+            return ""
+        return (
+            f"MAX_CALLS={self.max_calls} with Azure Speech, whose SDK has nine threads a call: expected at most "
+            f"{AZURE_SPEECH_CALLS}, and more processes; unless few calls hear or speak by it"
+        )
 
     @property
     def takes_browser_calls(self) -> bool:

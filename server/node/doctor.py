@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from server.agent.importer import AgentFileError
 from server.agent.settings import AgentSettings
 from server.clock import SystemClock
-from server.config import Config, shared_file
+from server.config import CALLS, Config, shared_file
 from server.edge import listener
 from server.edge.tls import ReloadingTls
 from server.errors import ConfigError
@@ -82,6 +82,7 @@ def run(environ: Mapping[str, str]) -> int:
     check("agents", lambda: _agents(config))
     if results[-1] == "ok":  # an agent that is refused is named once
         check("hearing", lambda: _hearing(config))
+    check("calls", lambda: _calls(config))
     check("open files", lambda: _open_files(config))
     check("address", lambda: _address(config))
     if config.server.tls_cert_file:
@@ -135,7 +136,7 @@ def _configuration(config: Config) -> str:
     public = config.server.public_url or "no public URL"
     keyed = "with API_KEY" if config.server.api_key else "without a key"
     pages = f"browser calls {keyed}" if config.takes_browser_calls else "no browser calls (they need API_KEY)"
-    return f"{kind}, {carriers}, {public}, {pages}, at most {config.server.max_calls} calls"
+    return f"{kind}, {carriers}, {public}, {pages}"
 
 
 def _data_folder(config: Config) -> str:
@@ -200,13 +201,21 @@ async def _check_agents(config: Config, agents: Iterable[tuple[str, AgentSetting
         await catalogue.aclose()
 
 
+def _calls(config: Config) -> str:
+    if config.max_calls_problem:
+        raise Note(config.max_calls_problem)
+    if config.server.max_calls:
+        return f"at most {config.max_calls} at once"
+    return f"at most {config.max_calls} at once ({'default' if config.max_calls == CALLS else 'Azure Speech is there'})"
+
+
 def _open_files(config: Config) -> str:
-    needed = FILES_OWN + FILES_PER_CALL * config.server.max_calls
+    needed = FILES_OWN + FILES_PER_CALL * config.max_calls
     # The server raises its own limit up to the hard one.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     shown = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        expected = f"expected {needed} for MAX_CALLS={config.server.max_calls}"
+        expected = f"expected {needed} for MAX_CALLS={config.max_calls}"
         raise Problem(f"{shown}, {expected}; raise it: ulimit -Hn, LimitNOFILE=")
     return f"{shown}, needs {needed}"
 

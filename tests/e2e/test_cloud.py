@@ -133,6 +133,9 @@ def test_a_call_survives_the_death_of_each_of_its_providers(tmp_path: Path) -> N
         for record in caller.records:
             assert record.reply_latency_ms is not None and record.reply_latency_ms < DEAD_AIR_MS
         assert heard == [text for text, _, _ in TURNS], "a word was lost or doubled"
+        (begun,) = [one for one in lines if one.get("event") == "listening"]
+        assert begun["max_calls"] == 40 and begun["message"].endswith(", at most 40 calls"), "Azure Speech is there"
+        assert not [one for one in lines if one.get("event") == "max_calls_high"]
         for (_, word, fault), text in zip(TURNS, agent[1:], strict=True):
             assert word.lower() in text.lower(), f"{fault}: {text!r}"
         assert not any(ERROR_WORDS.search(text.replace("140", "").replace("250", "")) for text in agent), agent
@@ -197,6 +200,8 @@ def test_the_log_of_a_call_holds_nothing_that_was_said(tmp_path: Path) -> None:
         lines, _ = server.log_lines()
         segments = [one for one in lines if one.get("event") == "segment"]
         assert sample(await server.metrics(), "provider_fallbacks_total", provider="groq", successor="openai") == 1
+        (warned,) = [one for one in lines if one.get("event") == "max_calls_high"]
+        assert warned["level"] == "warning" and warned["message"].startswith("MAX_CALLS=41 with Azure Speech, whose")
         (capture,) = (server.data_dir / "capture").glob("*.capture")
         texts = [v["text"] for *_, acts, _ in steps(capture) for name, v in acts if name == "RecordSegment"]
         assert {text for text, _, _ in asked} <= set(texts)
@@ -206,7 +211,7 @@ def test_the_log_of_a_call_holds_nothing_that_was_said(tmp_path: Path) -> None:
         said.update(*map(words_of, texts))
         said.difference_update(before)
 
-    serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body, logs={"LOG_LEVEL": "debug"})
+    serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body, logs={"LOG_LEVEL": "debug", "MAX_CALLS": "41"})
     log = (tmp_path / "server.log").read_text()
     assert len(said) > 20
     assert said & words_of(log) == set()

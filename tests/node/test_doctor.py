@@ -22,7 +22,7 @@ from server.node.embedded import EmbeddedServers, holder
 from tests.support.certificate import write_certificate
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = ["extensions", "speech", "configuration", "data folder", "agents", "hearing", "open files", "address"]
+NAMES = ["extensions", "speech", "configuration", "data folder", "agents", "hearing", "calls", "open files", "address"]
 NAMES += ["postgres", "redis"]
 
 
@@ -95,7 +95,27 @@ def test_the_carriers_are_named(
 )
 def test_who_may_call_from_a_browser_is_said(changes: dict[str, str], says: str) -> None:
     config = Config.from_env({"AGENTS_DIR": str(ROOT / "agents"), "ALLOW_EMBEDDED": "1"} | changes)
-    assert f", {says}, at most" in doctor._configuration(config)
+    assert doctor._configuration(config).endswith(f", {says}")
+
+
+AZURE = {"AZURE_SPEECH_KEY": "azure-speech-key", "AZURE_SPEECH_REGION": "westeurope"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "says"),
+    [
+        ({}, "ok", "at most 200 at once (default)"),
+        ({"MAX_CALLS": "300"}, "ok", "at most 300 at once"),
+        (AZURE, "ok", "at most 40 at once (Azure Speech is there)"),
+        (AZURE | {"MAX_CALLS": "12"}, "ok", "at most 12 at once"),
+        (AZURE | {"MAX_CALLS": "41"}, "note", "MAX_CALLS=41 with Azure Speech, whose SDK has nine threads a call"),
+    ],
+)
+def test_calls_that_are_too_many_for_the_sdk_of_azure_are_noted(
+    env: dict[str, str], capsys: pytest.CaptureFixture[str], changes: dict[str, str], verdict: str, says: str
+) -> None:
+    _, found = examine(env | changes | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/x"}, capsys)
+    assert found["calls"][0] == verdict and found["calls"][1].startswith(says)
 
 
 @pytest.mark.parametrize(
