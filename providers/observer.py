@@ -13,6 +13,7 @@ from providers.errors import ProviderError, ProviderProtocolError, ProviderRejec
 Service = Literal["stt", "llm", "tts"]
 Hedge = Literal["won", "lost"]
 BreakerState = Literal["closed", "open", "half_open"]
+Allowance = Literal["requests", "tokens"]
 Unit = Literal["prompt_tokens", "cached_tokens", "completion_tokens", "wasted_tokens", "characters", "audio_ms"]
 
 
@@ -38,6 +39,9 @@ class ProviderObserver(Protocol):
 
     def on_usage(self, service: Service, provider: str, unit: Unit, amount: int) -> None: ...
 
+    def on_limit(self, service: Service, provider: str, of: Allowance, remaining: int, limit: int | None) -> None:
+        """What the service said is left of the account's allowance; not every service tells the whole of it."""
+
 
 class Unobserved:
     """Nobody looks."""
@@ -57,6 +61,8 @@ class Unobserved:
     def on_breaker(self, service: Service, provider: str, state: BreakerState) -> None: ...
 
     def on_usage(self, service: Service, provider: str, unit: Unit, amount: int) -> None: ...
+
+    def on_limit(self, service: Service, provider: str, of: Allowance, remaining: int, limit: int | None) -> None: ...
 
 
 def failure_kind(error: ProviderError) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -35,6 +36,7 @@ from providers.offline.script import compile_script
 from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, ScriptedTranscriber
 from providers.offline.vocabulary import Expected
 from providers.openai.chat import AzureOpenAIModel, CompatibleModel, OpenAIModel
+from providers.openai.limits import Limited
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, GroqOptions, OpenAiOptions
 from providers.openai.speech import OpenAISynthesizer
 from providers.openai.transcription import OpenAITranscriber
@@ -77,7 +79,10 @@ class _Shelf(Generic[_P]):
                 hint = f"; {name} needs {NEEDS[name]}" if name in NEEDS else ""
                 expected = f"one of {', '.join(self.makers)}{hint}"
                 raise ConfigError(setting or f"{self.service}.provider", expected, name)
-            self.made[name] = self.makers[name](), ProviderHealth(self.service, name, self.observer)
+            made = self.makers[name]()
+            if isinstance(made, Limited):
+                made.tell_limits(partial(self.observer.on_limit, self.service, name))
+            self.made[name] = made, ProviderHealth(self.service, name, self.observer)
         return self.made[name]
 
 

@@ -215,6 +215,13 @@ class ProviderMetrics:
         self.usage = Counter(
             "provider_usage_total", "Tokens, characters and audio milliseconds", (*by, "unit"), registry=registry
         )
+        self.remaining = Gauge(
+            "provider_limit_remaining",
+            "What the service last said is left of the account's rate limit, of requests or tokens",
+            (*by, "of"),
+            registry=registry,
+        )
+        self.limit = Gauge("provider_limit", "The whole of it, where that is told", (*by, "of"), registry=registry)
 
     def on_attempt(self, service: str, provider: str) -> None:
         self.attempts.labels(service, self._name(provider)).inc()
@@ -236,3 +243,8 @@ class ProviderMetrics:
 
     def on_usage(self, service: str, provider: str, unit: str, amount: int) -> None:
         self.usage.labels(service, self._name(provider), unit).inc(max(0, amount))
+
+    def on_limit(self, service: str, provider: str, of: str, remaining: int, limit: int | None) -> None:
+        self.remaining.labels(service, self._name(provider), of).set(remaining)
+        if limit is not None:
+            self.limit.labels(service, self._name(provider), of).set(limit)

@@ -21,7 +21,7 @@ from providers.check import Check
 from providers.errors import Phase, ProviderError, ProviderProtocolError, ProviderRejected
 from providers.openai.answer import Answer
 from providers.openai.body import BodyMaker, Dialect
-from providers.openai.limits import RateLimits
+from providers.openai.limits import OnLimit
 from providers.openai.link import Link, Refusal, azure_link, compatible_link, failed_check, openai_link
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, OpenAiOptions
 from providers.openai.sse import SseDecoder
@@ -49,10 +49,8 @@ class ChatCore:
         self._model = model
         self._is_listed = listed
 
-    @property
-    def limits(self) -> RateLimits | None:
-        """What the service last said about the account's rate limits."""
-        return self._link.limits
+    def tell_limits(self, on_limit: OnLimit) -> None:
+        self._link.limits.tell(on_limit)
 
     def attach_nowait(self) -> None:
         self._link.lanes.attach_nowait()

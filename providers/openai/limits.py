@@ -1,13 +1,21 @@
-"""What a service says about its rate limits, and when to come back."""
+"""What a service says about its rate limits, who is told of it, and when to come back."""
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Protocol, runtime_checkable
 
+from providers.observer import Allowance
+
+log = logging.getLogger(__name__)
+
+LOW_SHARE = 0.1
+"""Of an allowance: with less than that left it is said once in the log, and again after it was more."""
 MAX_RETRY_AFTER_MS = 86_400_000  # a day; Groq's longest windows are days
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s|d)?")
 _MS = {"d": 86_400_000.0, "h": 3_600_000.0, "m": 60_000.0, "s": 1000.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "ns": 1e-6}
@@ -28,6 +36,66 @@ class RateLimits:
     remaining_tokens: int | None = None
     reset_requests_ms: int | None = None
     reset_tokens_ms: int | None = None
+
+    def allowances(self) -> Iterator[tuple[Allowance, int, int | None, int | None]]:
+        """(of what, remaining, limit, ms until it is whole again) of each that the service told."""
+        if self.remaining_requests is not None:
+            yield "requests", self.remaining_requests, self.limit_requests, self.reset_requests_ms
+        if self.remaining_tokens is not None:
+            yield "tokens", self.remaining_tokens, self.limit_tokens, self.reset_tokens_ms
+
+
+OnLimit = Callable[[Allowance, int, int | None], None]
+"""(of what, remaining, limit): as ProviderObserver.on_limit for one provider."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """An adapter whose service tells its limits."""
+
+    def tell_limits(self, on_limit: OnLimit) -> None:
+        """From now on. Called in the event loop, after each answer that told them."""
+
+
+class LimitWatch:
+    """The newest figures of one account; who wants to know is told of each, the log when little is left."""
+
+    __slots__ = ("_low", "_on_limit", "_provider", "newest")
+
+    def __init__(self, provider: str) -> None:
+        self.newest: RateLimits | None = None
+        self._provider = provider
+        self._on_limit: OnLimit | None = None
+        self._low: set[Allowance] = set()
+
+    def tell(self, on_limit: OnLimit) -> None:
+        self._on_limit = on_limit
+
+    def see(self, headers: Mapping[str, str]) -> None:
+        """Of an answer, or of a refusal."""
+        limits = read_limits(headers)
+        if limits is None:
+            return
+        self.newest = limits
+        for of, remaining, limit, reset_ms in limits.allowances():
+            if self._on_limit is not None:
+                self._on_limit(of, remaining, limit)
+            if remaining and remaining >= LOW_SHARE * (limit or 0):
+                self._low.discard(of)
+            elif of not in self._low:
+                self._low.add(of)
+                self._say(of, remaining, limit, reset_ms)
+
+    def _say(self, of: Allowance, remaining: int, limit: int | None, reset_ms: int | None) -> None:
+        log.warning(
+            "%s: %d %s left of the account's limit%s%s",
+            self._provider,
+            remaining,
+            of,
+            f" of {limit}" if limit is not None else "",
+            f", whole again in {reset_ms / 1000:.0f} s" if reset_ms is not None else "",
+            extra={"event": "provider_limit_low", "provider": self._provider, "of": of},
+        )
 
 
 def read_limits(headers: Mapping[str, str]) -> RateLimits | None:

@@ -20,7 +20,7 @@ from providers.check import Check
 from providers.errors import Phase, ProviderError, ProviderRejected, ProviderUnavailable
 from providers.openai.failure import SDK_ERRORS, error_fields, translate
 from providers.openai.lane import LaneTransport
-from providers.openai.limits import RateLimits, read_limits
+from providers.openai.limits import LimitWatch
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, LinkOptions, OpenAiOptions
 
 MAX_MODELS_BYTES = 4 << 20
@@ -58,8 +58,7 @@ class Link:
     ) -> None:
         self.name = name
         self.options = options
-        self.limits: RateLimits | None = None
-        """As of the newest answer that told them."""
+        self.limits = LimitWatch(name)
         self.errors = (*SDK_ERRORS, *errors)
         self._http = http
         self._sdk = sdk
@@ -105,12 +104,12 @@ class Link:
         except self.errors as error:
             refusal = getattr(error, "response", None)
             if refusal is not None:
-                self.limits = read_limits(refusal.headers) or self.limits
+                self.limits.see(refusal.headers)
             ours = translate(error, provider=self.name, phase="first", link=self.options)
             if isinstance(ours, ProviderRejected):
                 raise Refusal(ours, error_fields(getattr(error, "body", None))) from None
             raise ours from None
-        self.limits = read_limits(response.headers) or self.limits
+        self.limits.see(response.headers)
         return response
 
     async def get(self, path: str) -> Any:

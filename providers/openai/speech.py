@@ -20,7 +20,7 @@ import numpy as np
 from providers.base import AudioChunk, AudioFormat, SpeechEvent, SpeechRequest
 from providers.check import Check
 from providers.errors import ProviderProtocolError
-from providers.openai.limits import RateLimits
+from providers.openai.limits import OnLimit
 from providers.openai.link import Link, Refusal, openai_link
 from providers.openai.options import OpenAiOptions, SpeechOptions
 from providers.openai.wave import SampleReader
@@ -54,9 +54,8 @@ class SpeechCore:
         self._model = model
         self._options = options
 
-    @property
-    def limits(self) -> RateLimits | None:
-        return self._link.limits
+    def tell_limits(self, on_limit: OnLimit) -> None:
+        self._link.limits.tell(on_limit)
 
     def attach_nowait(self) -> None:
         self._link.lanes.attach_nowait()

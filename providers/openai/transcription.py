@@ -27,7 +27,7 @@ from providers.errors import (
     ProviderUnavailable,
 )
 from providers.openai.heard import MAX_TEXT_CHARS, Heard, confidence_of, loudest_dbfs, read_transcript
-from providers.openai.limits import RateLimits
+from providers.openai.limits import OnLimit
 from providers.openai.link import Link, Refusal, openai_link
 from providers.openai.options import OpenAiOptions, TranscriptionOptions
 from providers.openai.sse import SseDecoder
@@ -52,10 +52,8 @@ class TranscriptionCore:
         self._model = model
         self._options = options
 
-    @property
-    def limits(self) -> RateLimits | None:
-        """What the service last said about the account's rate limits."""
-        return self._link.limits
+    def tell_limits(self, on_limit: OnLimit) -> None:
+        self._link.limits.tell(on_limit)
 
     def attach_nowait(self) -> None:
         self._link.lanes.attach_nowait()

@@ -129,10 +129,15 @@ def hears(pcmu: bytes) -> str:
 
 
 class Call:
-    """An uplink that carries the three sentences, and a recogniser over `ears`."""
+    """An uplink that carries the three sentences, and a recogniser over `ears`, or over the ears of an agent."""
 
     def __init__(
-        self, *ears: ContentEar, health: Sequence[ProviderHealth] = (), ahead: OpenedBefore | None = None
+        self,
+        *ears: ContentEar,
+        health: Sequence[ProviderHealth] = (),
+        ahead: OpenedBefore | None = None,
+        chain: Sequence[Ear] = (),
+        config: TranscriberConfig = CONFIG,
     ) -> None:
         self.noted = Noted()
         self.finals: list[tuple[int, str]] = []
@@ -146,7 +151,7 @@ class Call:
             stream_id=STREAM_ID,
             fmt=FMT,
             settings=settings,
-            stt_format=PCMU_8K,
+            stt_format=config.audio_format,
             scorer=None,
             clock=ManualClock(),
             dispatch=self.on_event,
@@ -154,8 +159,8 @@ class Call:
             on_stop=lambda: None,
         )
         healths = health or [ProviderHealth("stt", one.name, self.noted) for one in ears]
-        chain = [Ear(*one) for one in zip(ears, healths, strict=True)]
-        self.recogniser = Recogniser(chain, CONFIG, self.uplink, self.on_event, ahead)
+        chain = chain or [Ear(*one) for one in zip(ears, healths, strict=True)]
+        self.recogniser = Recogniser(chain, config, self.uplink, self.on_event, ahead)
         self._number = 0
         self._chunk = 0
 

@@ -147,11 +147,13 @@ def test_groq_asks_once_more_for_a_call_that_was_none() -> None:
 def test_when_to_come_back_and_what_is_left() -> None:
     async def main() -> None:
         async with service("groq", brain=BRAIN, meter=RateMeter(Flavour.GROQ, requests=3, tokens=10_000)) as (sim, one):
-            assert one.limits is None
+            told = []
+            one.tell_limits(lambda *of: told.append(of))
             await answer(one, ask("hello"))
-            assert one.limits is not None
-            assert (one.limits.limit_requests, one.limits.remaining_requests) == (3, 2)
-            assert one.limits.reset_requests_ms is not None and 28_000_000 < one.limits.reset_requests_ms < 28_800_001
+            limits = one._link.limits.newest
+            assert limits is not None and limits.reset_requests_ms is not None and limits.remaining_tokens is not None
+            assert told == [("requests", 2, 3), ("tokens", limits.remaining_tokens, 10_000)]
+            assert 28_000_000 < limits.reset_requests_ms < 28_800_001
             date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))
             for how, least, most in (
                 ({"retry_after": "7"}, 7000, 7000),
@@ -167,7 +169,7 @@ def test_when_to_come_back_and_what_is_left() -> None:
                 await answer(one, ask("hello"))
             _, error = await suite.fails(one, ask("hello"), ProviderRejected, status=429, retryable=True)
             assert isinstance(error, ProviderRejected) and error.retry_after_ms and error.retry_after_ms > 28_000_000
-            assert one.limits.remaining_requests == 0
+            assert told[-2] == ("requests", 0, 3), "a refusal tells them too"
 
     run(main)
 

@@ -103,3 +103,6 @@ class Noted:
     def on_usage(self, service: str, provider: str, unit: str, amount: int) -> None:
         if amount:
             self.lines.append(f"usage {provider} {unit} {amount}")
+
+    def on_limit(self, service: str, provider: str, of: str, remaining: int, limit: int | None) -> None:
+        self.lines.append(f"limit {provider} {of} {remaining}/{limit}")
