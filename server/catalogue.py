@@ -11,7 +11,7 @@ catalogue, and asking for it says which variable would put it there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -40,7 +40,7 @@ from providers.openai.limits import Limited
 from providers.openai.options import AzureOpenAiOptions, CompatibleOptions, GroqOptions, OpenAiOptions
 from providers.openai.speech import OpenAISynthesizer
 from providers.openai.transcription import OpenAITranscriber
-from server.agent.choice import choices
+from server.agent.choice import Choice, choices, with_standby
 from server.agent.settings import CHANNELS, AgentSettings
 from server.call.providers import CallProviders
 from server.call.recogniser import Ear
@@ -49,9 +49,12 @@ from server.errors import ConfigError
 
 _P = TypeVar("_P", Transcriber, ChatModel, Synthesizer)
 
+STANDBY_LINES = 2
+"""Synthesizers kept connected at the second account."""
 # What would make a known service available.
 NEEDS: Mapping[str, str] = {
     "azure": "AZURE_SPEECH_KEY",
+    "azure-2": "AZURE_SPEECH_KEY_2",
     "openai": "OPENAI_API_KEY",
     "openai-stt": "OPENAI_API_KEY",
     "openai-tts": "OPENAI_API_KEY",
@@ -140,7 +143,7 @@ class Catalogue:
         return Candidates(
             ears=tuple(
                 Ear(*self._ears.get(one.provider, one.setting), one.own)
-                for one in choices("stt", settings.stt, config.stt)
+                for one in hearers(settings, config)
             ),
             models=tuple(
                 ModelCandidate(*self._models.get(one.provider, one.setting), one.own)
@@ -148,7 +151,7 @@ class Catalogue:
             ),
             voices=tuple(
                 SpeechCandidate(*self._voices.get(one.provider, one.setting), one.own, one.style)
-                for one in choices("tts", settings.tts, config.tts)
+                for one in speakers(settings, config)
             ),
         )
 
@@ -232,6 +235,11 @@ class Catalogue:
         options = azure_options(azure)
         self._ears.makers["azure"] = lambda: AzureTranscriber(options)
         self._voices.makers["azure"] = lambda: AzureSynthesizer(options)
+        if azure.second is not None:
+            # Few lines wait there: each has six threads, and most days nobody speaks on them.
+            second = replace(azure_options(azure.second, "_2"), warm_limit=STANDBY_LINES)
+            self._ears.makers["azure-2"] = lambda: AzureTranscriber(second, name="azure-2")
+            self._voices.makers["azure-2"] = lambda: AzureSynthesizer(second, name="azure-2")
 
     def _add_openai(self) -> None:
         openai = self._config.openai
@@ -274,8 +282,30 @@ class Catalogue:
             models["compatible"] = lambda: CompatibleModel(of_other)
 
 
-def azure_options(azure: AzureSpeechConfig) -> AzureSpeechOptions:
-    """What the adapters are told of a configured account. Raises ConfigError for an address that they cannot use."""
+def hearers(settings: AgentSettings, config: ProviderConfig) -> list[Choice]:
+    """Who may hear for this agent, in order. Raises ConfigError as `choices`."""
+    found = choices("stt", settings.stt, config.stt)
+    azure = config.azure_speech
+    if azure.second is None:
+        return found
+    # A custom endpoint is known to its own resource only.
+    return with_standby(found, "azure", "azure-2", has_its_models=not azure.is_second_elsewhere)
+
+
+def speakers(settings: AgentSettings, config: ProviderConfig) -> list[Choice]:
+    """Who may speak for this agent, in order. Raises ConfigError as `choices`."""
+    found = choices("tts", settings.tts, config.tts)
+    if config.azure_speech.second is None:
+        return found
+    # Voices are the vendor's.
+    return with_standby(found, "azure", "azure-2", has_its_models=True)
+
+
+def azure_options(azure: AzureSpeechConfig, suffix: str = "") -> AzureSpeechOptions:
+    """What the adapters are told of a configured account, whose variables end with `suffix`.
+
+    Raises ConfigError for an address that they cannot use.
+    """
     try:
         return AzureSpeechOptions(
             key=azure.key,
@@ -286,6 +316,7 @@ def azure_options(azure: AzureSpeechConfig) -> AzureSpeechOptions:
             polling_ms=azure.polling_ms,
             text_stream=azure.text_stream,
             telephone_effect=azure.telephone_effect,
+            use_token=azure.use_token,
         )
     except ValueError as error:
-        raise ConfigError("AZURE_SPEECH_ENDPOINT", f"an address without a path ({error})") from None
+        raise ConfigError(f"AZURE_SPEECH_ENDPOINT{suffix}", f"an address without a path ({error})") from None

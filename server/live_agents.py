@@ -15,11 +15,14 @@ from providers.check import Check, Checked
 from server.agent.choice import Choice, choices
 from server.agent.importer import AgentDefinition
 from server.agent.settings import AgentSettings
-from server.catalogue import Catalogue, azure_options
+from server.catalogue import Catalogue, azure_options, hearers, speakers
 from server.config import ProviderConfig
 from server.errors import ConfigError
 from server.live_probe import Probe, find_voice, hear, speak
 from server.readiness import variants
+
+AZURE = ("azure", "azure-2")
+"""Speech by the first account, and by the one that stands in for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,11 @@ class LookUp:
     def probe(self, catalogue: Catalogue, config: ProviderConfig) -> Probe:
         """Asks the list of voices or models where there is one, else for something small."""
         name = self.provider
-        if self.service == "azure-stt":
+        azure = {"azure": config.azure_speech, "azure-2": config.azure_speech.second}.get(name)
+        if azure is not None and self.service.endswith("-stt"):
             return lambda: hear(catalogue.transcriber(name), self.language, self.own)
-        if self.service == "azure-tts":
-            options = azure_options(config.azure_speech)
+        if azure is not None:
+            options = azure_options(azure, "_2" if name == "azure-2" else "")
             return lambda: find_voice(options, self.language, self.own, self.style)
         if name.endswith("-tts"):
             return lambda: speak(catalogue.synthesizer(name), self.language, self.own, self.style)
@@ -83,19 +87,20 @@ def look_ups(
 
 def _named(settings: AgentSettings, config: ProviderConfig) -> Iterator[tuple[LookUp, str]]:
     heard = settings.stt.language or settings.language
-    for one in choices("stt", settings.stt, config.stt):
-        if one.provider == "azure":
+    for one in hearers(settings, config):
+        if one.provider in AZURE:
             own = "stt.model" if one.own else "stt.language" if settings.stt.language else "language"
-            yield LookUp("azure-stt", "azure", one.own, language=heard), _setting(one, own)
+            yield LookUp(f"{one.provider}-stt", one.provider, one.own, language=heard), _setting(one, own)
         elif one.own:
             yield LookUp(one.provider, one.provider, one.own), _setting(one, "stt.model")
     for one in choices("llm", settings.llm, config.llm):
         if one.own:
             yield LookUp(one.provider, one.provider, one.own), _setting(one, "llm.model")
-    for one in choices("tts", settings.tts, config.tts):
+    for one in speakers(settings, config):
         own = "tts.voice" if one.own else "tts.style" if one.style else "language"
-        if one.provider == "azure":
-            yield LookUp("azure-tts", "azure", one.own, one.style, settings.language), _setting(one, own)
+        if one.provider in AZURE:
+            look_up = LookUp(f"{one.provider}-tts", one.provider, one.own, one.style, settings.language)
+            yield look_up, _setting(one, own)
         elif one.own:
             yield LookUp(one.provider, one.provider, one.own, one.style), _setting(one, own)
 
@@ -106,4 +111,4 @@ def _setting(one: Choice, own: str) -> str:
 
 
 def _account(provider: str) -> str:
-    return provider.removesuffix("-stt").removesuffix("-tts")
+    return "azure" if provider in AZURE else provider.removesuffix("-stt").removesuffix("-tts")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from providers.azure.options import AzureSpeechOptions
 from providers.check import Check, Checked
 from providers.observer import Unobserved
 from server.agent.importer import AgentFileError
@@ -40,10 +41,10 @@ async def _run(config: Config, account: str) -> int:
         if not _is_configured(config, account):
             print(f"{'WRONG':<6} {account:<14} not configured; set {NEEDS[account]}", flush=True)
             return 1
-        about, is_well, reached = _account(config, account), True, dict[str, str]()
+        is_well, reached = True, dict[str, str]()
         for name, url, probe in _probes(config, catalogue, account):
             one = await patiently(name, url, probe)
-            _print(name, _line(one, name, about), is_well=one.is_well)
+            _print(name, _line(one, name, _account(config, account, name)), is_well=one.is_well)
             is_well &= one.is_well
             if one.is_reached:
                 reached[name] = url
@@ -59,14 +60,15 @@ async def _agents(config: Config, catalogue: Catalogue, account: str, reached: d
     except (AgentFileError, ConfigError) as error:
         _print("agents", str(error), is_well=False)
         return False
-    about, is_well, known = _account(config, account), True, dict[LookUp, Check]()
+    is_well, known = True, dict[LookUp, Check]()
     for one, where in found:
         if one.service not in reached:
             continue
         if one not in known:
             known[one] = await patiently(one.service, reached[one.service], one.probe(catalogue, config.providers))
         check = known[one]
-        line = _line(check, one.service, replace(about, models={one.service: where.setting}))
+        about = replace(_account(config, account, one.service), models={one.service: where.setting})
+        line = _line(check, one.service, about)
         _print(one.service, f"agent {where.slug}, {where.setting}: {line}", is_well=check.is_well)
         is_well &= check.is_well
     return is_well
@@ -87,12 +89,14 @@ def _is_configured(config: Config, account: str) -> bool:
     }[account]
 
 
-def _account(config: Config, account: str) -> Account:
-    """The variables that a hint may name."""
+def _account(config: Config, account: str, name: str) -> Account:
+    """The variables that a hint may name about the service `name`."""
     if account == "azure":
-        region = config.providers.azure_speech.region
-        address = f"AZURE_SPEECH_REGION ({region})" if region else "AZURE_SPEECH_ENDPOINT"
-        return Account("AZURE_SPEECH_KEY", address, {}, region)
+        azure, of_key = config.providers.azure_speech, "_2" if name.startswith("azure-2") else ""
+        of_place = of_key if azure.region_2 or azure.endpoint_2 else ""
+        region = azure.region_2 if of_place else azure.region
+        address = f"AZURE_SPEECH_REGION{of_place} ({region})" if region else f"AZURE_SPEECH_ENDPOINT{of_place}"
+        return Account(f"AZURE_SPEECH_KEY{of_key}", address, {}, region)
     if account == "azure-openai":
         models = {"azure-openai": "AZURE_OPENAI_DEPLOYMENT"}
         return Account("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", models)
@@ -109,13 +113,9 @@ def _probes(config: Config, catalogue: Catalogue, account: str) -> list[tuple[st
     """(name, where its service is, the probe) of each service of the account."""
     providers = config.providers
     if account == "azure":
-        options = azure_options(providers.azure_speech)
-        heard_at = f"https://{options.region}.stt.speech.microsoft.com" if options.region else options.endpoint
-        return [
-            ("azure-stt", heard_at, lambda: hear(catalogue.transcriber("azure"), LANGUAGE)),
-            ("azure-tts", options.synthesis_url, lambda: speak(catalogue.synthesizer("azure"), LANGUAGE)),
-            ("azure-voices", options.synthesis_url, lambda: find_voice(options, LANGUAGE)),
-        ]
+        azure = providers.azure_speech
+        found = _azure("azure", azure_options(azure), catalogue)
+        return found + (_azure("azure-2", azure_options(azure.second, "_2"), catalogue) if azure.second else [])
     url = {
         "openai": providers.openai.base_url,
         "groq": providers.groq.base_url,
@@ -128,6 +128,15 @@ def _probes(config: Config, catalogue: Catalogue, account: str) -> list[tuple[st
         asked.append((f"{account}-tts", catalogue.synthesizer(f"{account}-tts")))
     # Their adapters know how to probe themselves.
     return [(name, url, one.check) for name, one in asked if isinstance(one, Checked)]
+
+
+def _azure(name: str, options: AzureSpeechOptions, catalogue: Catalogue) -> list[tuple[str, str, Probe]]:
+    heard_at = f"https://{options.region}.stt.speech.microsoft.com" if options.region else options.endpoint
+    return [
+        (f"{name}-stt", heard_at, lambda: hear(catalogue.transcriber(name), LANGUAGE)),
+        (f"{name}-tts", options.synthesis_url, lambda: speak(catalogue.synthesizer(name), LANGUAGE)),
+        (f"{name}-voices", options.synthesis_url, lambda: find_voice(options, LANGUAGE)),
+    ]
 
 
 def _line(check: Check, name: str, account: Account) -> str:

@@ -31,6 +31,7 @@ PRODUCTION = {
     "METRICS_KEY": "metrics-key-0123456789",
     "AZURE_SPEECH_KEY": "azure-speech-key",
     "AZURE_SPEECH_REGION": "westeurope",
+    "AZURE_SPEECH_KEY_2": "azure-speech-key-2",
     "OPENAI_API_KEY": "sk-openai-key",
     "GROQ_API_KEY": "gsk-groq-key",
     "AZURE_OPENAI_API_KEY": "azure-openai-key",
@@ -40,8 +41,10 @@ PRODUCTION = {
     "COMPATIBLE_API_KEY": "compatible-key",
     "COMPATIBLE_MODEL": "small",
 }
-PROVIDER_KEYS = {"azure-speech-key", "sk-openai-key", "gsk-groq-key", "azure-openai-key", "compatible-key"}
+PROVIDER_KEYS = {"azure-speech-key", "azure-speech-key-2"}
+PROVIDER_KEYS |= {"sk-openai-key", "gsk-groq-key", "azure-openai-key", "compatible-key"}
 AZURE = {"AZURE_SPEECH_KEY": "azure-speech-key"}
+AZURE_WEST = AZURE | {"AZURE_SPEECH_REGION": "westeurope"}
 AZURE_OPENAI = {"AZURE_OPENAI_API_KEY": "azure-openai-key"}
 
 
@@ -75,6 +78,8 @@ def test_production_is_read_whole() -> None:
     assert (config.telnyx.api_url, config.carriers) == ("https://api.telnyx.com", ("Twilio", "Telnyx"))
     providers = config.providers
     assert providers.azure_speech.is_configured and providers.azure_speech.region == "westeurope"
+    second = providers.azure_speech.second
+    assert second is not None and (second.key, second.region) == ("azure-speech-key-2", "westeurope")
     assert providers.azure_openai.endpoint == "https://name.openai.azure.com" and providers.azure_openai.is_configured
     assert providers.openai.is_configured and providers.groq.is_configured and providers.compatible.is_configured
 
@@ -133,6 +138,18 @@ def test_production_is_read_whole() -> None:
         ({"AZURE_SPEECH_POLLING_MS": "201"}, "AZURE_SPEECH_POLLING_MS"),
         ({"AZURE_SPEECH_TEXT_STREAM": "x"}, "AZURE_SPEECH_TEXT_STREAM"),
         ({"AZURE_SPEECH_TELEPHONE_EFFECT": "x"}, "AZURE_SPEECH_TELEPHONE_EFFECT"),
+        ({"AZURE_SPEECH_USE_TOKEN": "x"}, "AZURE_SPEECH_USE_TOKEN"),
+        ({"AZURE_SPEECH_KEY_2": "other-key"}, "AZURE_SPEECH_KEY"),
+        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "short"}, "AZURE_SPEECH_KEY_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": AZURE["AZURE_SPEECH_KEY"]}, "AZURE_SPEECH_KEY_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": AZURE["AZURE_SPEECH_KEY"], "AZURE_SPEECH_REGION_2": "westeurope"},
+         "AZURE_SPEECH_KEY_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_REGION_2": "eastus"}, "AZURE_SPEECH_KEY_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_ENDPOINT_2": "ws://x"}, "AZURE_SPEECH_KEY_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "other-key", "AZURE_SPEECH_REGION_2": "East US"}, "AZURE_SPEECH_REGION_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "other-key", "AZURE_SPEECH_ENDPOINT_2": "x:y"}, "AZURE_SPEECH_ENDPOINT_2"),
+        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "other-key", "AZURE_SPEECH_REGION_2": "eastus",
+                       "AZURE_SPEECH_ENDPOINT_2": "ws://x"}, "AZURE_SPEECH_REGION_2"),
         ({"OPENAI_API_KEY": "two words"}, "OPENAI_API_KEY"),
         ({"OPENAI_BASE_URL": "api.openai.com"}, "OPENAI_BASE_URL"),
         ({"GROQ_API_KEY": "short"}, "GROQ_API_KEY"),

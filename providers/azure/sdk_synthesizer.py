@@ -81,7 +81,7 @@ class _Event:
 class SdkLine:
     """A connected synthesizer. `speak` is for the event loop and takes 0.2 ms; made and put away in other threads."""
 
-    __slots__ = ("_future", "_native", "_on_event", "_on_lost", "_past_id",
+    __slots__ = ("_future", "_native", "_on_event", "_on_lost", "_past_id", "_provider",
                  "_request_id", "_synthesizer", "channel",
                  "is_connected", "is_lost", "key", "late_events", "since_s")  # fmt: skip
 
@@ -108,6 +108,7 @@ class SdkLine:
         self._on_event: Callable[[SynthesizerEvent], None] | None = None
         self._on_lost: Callable[[SdkLine], None] | None = None
         self._request_id = self._past_id = ""
+        self._provider = provider
         self.channel = bridge.channel(self._deliver, self._on_callback_error)
         config = _settings(options, token, key)
         self._synthesizer: speech.SpeechSynthesizer | None = speech.SpeechSynthesizer(config, None)
@@ -193,7 +194,7 @@ class SdkLine:
     def _on_callback_error(self, error: Exception) -> None:
         self.is_lost = True
         if self._on_event is not None:
-            self._on_event(Ended(ProviderError(f"an event of the SDK: {error!r}", provider="azure")))
+            self._on_event(Ended(ProviderError(f"an event of the SDK: {error!r}", provider=self._provider)))
 
     def _connect(self, connection: speech.Connection, provider: str) -> list[Any]:
         synthesizer = self._synthesizer

@@ -50,12 +50,15 @@ MAX_AHEAD_MS = 20_000
 
 
 class AzureTranscriber:
-    """Transcriber "azure". Belongs to one event loop; its streams share one way out of the SDK's threads."""
+    """Transcriber "azure", or another `name`. Belongs to one event loop.
+
+    Its streams share one way out of the SDK's threads.
+    """
 
     __slots__ = ("_bridge", "_options", "_refreshing", "_streams", "_tokens", "audio_formats", "commits", "name")
 
-    def __init__(self, options: AzureSpeechOptions) -> None:
-        self.name = "azure"
+    def __init__(self, options: AzureSpeechOptions, *, name: str = "azure") -> None:
+        self.name = name
         self.audio_formats: tuple[AudioFormat, ...] = tuple(FORMATS)
         self.commits = Commits()
         self._options = options

@@ -29,12 +29,12 @@ HEADERS = (b"RIFF", b"OggS", b"\x1aE\xdf\xa3", b"ID3")
 
 
 class AzureSynthesizer:
-    """Synthesizer "azure". Belongs to one event loop."""
+    """Synthesizer "azure", or another `name`. Belongs to one event loop."""
 
     __slots__ = ("_options", "name", "pool")
 
-    def __init__(self, options: AzureSpeechOptions) -> None:
-        self.name = "azure"
+    def __init__(self, options: AzureSpeechOptions, *, name: str = "azure") -> None:
+        self.name = name
         self.pool = LinePool(options, self.name)
         self._options = options
 

@@ -10,7 +10,7 @@ are sent to nobody else, also when a variable of the process puts another one in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from server.agent.settings import LlmSettings, SttSettings, TtsSettings
@@ -60,6 +60,21 @@ def choices(service: Service, settings: SttSettings | LlmSettings | TtsSettings,
     first = Choice(provider=override, setting=first_setting)
     # It may be one of the agent's fallbacks: nobody is asked twice.
     return [first, *(one for one in listed if (one.provider, one.own) != (first.provider, first.own))]
+
+
+def with_standby(found: Sequence[Choice], of: str, standby: str, *, has_its_models: bool) -> list[Choice]:
+    """Right behind each candidate `of` the one that stands in for it; unless somebody has put that one in a place.
+
+    It speaks with the same voice and style, and hears by the same model where `has_its_models`.
+    """
+    if any(one.provider == standby for one in found):
+        return list(found)
+    both: list[Choice] = []
+    for one in found:
+        both.append(one)
+        if one.provider == of:
+            both.append(replace(one, provider=standby, own=one.own if has_its_models else ""))
+    return both
 
 
 def _check_distinct(found: Sequence[Choice], fallbacks: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,7 +22,8 @@ VARIABLES: tuple[str, ...] = (
     "STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER", "TALKSPURT_SPANISH_STT",
     "AZURE_SPEECH_KEY", "AZURE_SPEECH_REGION", "AZURE_SPEECH_ENDPOINT", "AZURE_SPEECH_COMMIT",
     "AZURE_SPEECH_FINAL_WAIT_MS", "AZURE_SPEECH_POLLING_MS", "AZURE_SPEECH_TEXT_STREAM",
-    "AZURE_SPEECH_TELEPHONE_EFFECT",
+    "AZURE_SPEECH_TELEPHONE_EFFECT", "AZURE_SPEECH_USE_TOKEN",
+    "AZURE_SPEECH_KEY_2", "AZURE_SPEECH_REGION_2", "AZURE_SPEECH_ENDPOINT_2",
     "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_STT_MODEL", "OPENAI_TTS_MODEL",
     "GROQ_API_KEY", "GROQ_BASE_URL", "GROQ_MODEL", "GROQ_STT_MODEL", "GROQ_TTS_MODEL",
     "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_VERSION", "AZURE_OPENAI_DEPLOYMENT",
@@ -33,31 +34,71 @@ VARIABLES: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSpeechConfig:
-    """Providers "azure" of speech both ways."""
+    """Providers "azure" of speech both ways, and "azure-2": another key, or region, that stands in for it."""
 
     key: str = field(default="", repr=False)
     region: str = ""
     endpoint: str = ""  # base address in place of the region's, e.g. a private link or a simulator
+    key_2: str = field(default="", repr=False)
+    region_2: str = ""  # neither it nor the endpoint: where the first key is
+    endpoint_2: str = ""
     commit: bool = True  # our VAD ends the utterance (the service's force-commit feature, a preview)
     final_wait_ms: int = 400  # after our commit; then the last interim is taken for the final
     polling_ms: int = 0  # of the SDK's socket; 0 is its own 10 ms. 50 costs a third less CPU and up to 50 ms
     text_stream: bool = False  # clauses by the service's text-streaming input (a preview, no SSML)
     telephone_effect: bool = False  # the service's equaliser for 8 kHz telephone audio
+    use_token: bool = False  # the key is sent to the token service alone; all else gets tokens of ten minutes
 
     def __post_init__(self) -> None:
-        _check_key("AZURE_SPEECH_KEY", self.key)
+        self._check_account("", self.key, self.region, self.endpoint)
+        self._check_account("_2", self.key_2, self.region_2, self.endpoint_2)
         check_range("AZURE_SPEECH_FINAL_WAIT_MS", self.final_wait_ms, 50, 5000)
         check_range("AZURE_SPEECH_POLLING_MS", self.polling_ms, 0, 200)
-        if self.region and not re.fullmatch(r"[a-z0-9]{3,40}", self.region):
-            raise ConfigError("AZURE_SPEECH_REGION", "a region like westeurope", self.region)
-        if self.endpoint:
-            check_url("AZURE_SPEECH_ENDPOINT", self.endpoint, ("https", "http", "wss", "ws"), "https://name.example.com")
         if self.key and bool(self.region) == bool(self.endpoint):
             raise ConfigError("AZURE_SPEECH_REGION", "either it or AZURE_SPEECH_ENDPOINT beside AZURE_SPEECH_KEY")
+        self._check_second()
+
+    @staticmethod
+    def _check_account(suffix: str, key: str, region: str, endpoint: str) -> None:
+        _check_key(f"AZURE_SPEECH_KEY{suffix}", key)
+        if region and not re.fullmatch(r"[a-z0-9]{3,40}", region):
+            raise ConfigError(f"AZURE_SPEECH_REGION{suffix}", "a region like westeurope", region)
+        if endpoint:
+            schemes = ("https", "http", "wss", "ws")
+            check_url(f"AZURE_SPEECH_ENDPOINT{suffix}", endpoint, schemes, "https://name.example.com")
+
+    def _check_second(self) -> None:
+        if self.key_2 and not self.key:
+            raise ConfigError("AZURE_SPEECH_KEY", "a value, because AZURE_SPEECH_KEY_2 is set")
+        if (self.region_2 or self.endpoint_2) and not self.key_2:
+            raise ConfigError("AZURE_SPEECH_KEY_2", "a value, because a second region or endpoint is set")
+        if self.region_2 and self.endpoint_2:
+            raise ConfigError("AZURE_SPEECH_REGION_2", "either it or AZURE_SPEECH_ENDPOINT_2, or neither")
+        second = self.second
+        first = (self.key, self.region, self.endpoint)
+        if second is not None and (second.key, second.region, second.endpoint) == first:
+            raise ConfigError("AZURE_SPEECH_KEY_2", "another key, or another region, than the first")
 
     @property
     def is_configured(self) -> bool:
         return bool(self.key)
+
+    @property
+    def second(self) -> AzureSpeechConfig | None:
+        """The account that stands in for this one, used in the same way."""
+        if not self.key_2:
+            return None
+        is_elsewhere = self.region_2 or self.endpoint_2
+        where = (self.region_2, self.endpoint_2) if is_elsewhere else (self.region, self.endpoint)
+        return replace(
+            self, key=self.key_2, region=where[0], endpoint=where[1], key_2="", region_2="", endpoint_2=""
+        )
+
+    @property
+    def is_second_elsewhere(self) -> bool:
+        """Whether the second account is at another address, where custom endpoints of the first are not known."""
+        second = self.second
+        return second is not None and (second.region, second.endpoint) != (self.region, self.endpoint)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> AzureSpeechConfig:
@@ -65,11 +106,15 @@ class AzureSpeechConfig:
             "key": ("AZURE_SPEECH_KEY", text),
             "region": ("AZURE_SPEECH_REGION", lower),
             "endpoint": ("AZURE_SPEECH_ENDPOINT", base_url),
+            "key_2": ("AZURE_SPEECH_KEY_2", text),
+            "region_2": ("AZURE_SPEECH_REGION_2", lower),
+            "endpoint_2": ("AZURE_SPEECH_ENDPOINT_2", base_url),
             "commit": ("AZURE_SPEECH_COMMIT", flag),
             "final_wait_ms": ("AZURE_SPEECH_FINAL_WAIT_MS", whole),
             "polling_ms": ("AZURE_SPEECH_POLLING_MS", whole),
             "text_stream": ("AZURE_SPEECH_TEXT_STREAM", flag),
             "telephone_effect": ("AZURE_SPEECH_TELEPHONE_EFFECT", flag),
+            "use_token": ("AZURE_SPEECH_USE_TOKEN", flag),
         }
         return cls(**read(env, fields))
 
@@ -242,7 +287,8 @@ class ProviderConfig:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        keys = (self.azure_speech.key, self.openai.key, self.groq.key, self.azure_openai.key, self.compatible.key)
+        azure = self.azure_speech
+        keys = (azure.key, azure.key_2, self.openai.key, self.groq.key, self.azure_openai.key, self.compatible.key)
         return tuple(key for key in keys if key)
 
 

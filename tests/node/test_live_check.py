@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.sim.azure import AzureSim
 from bench.sim.openai import Flavour, OpenAiSim
 from bench.sim.process import AZURE_KEY, CHAT_KEY, ProviderProcesses
 from server.catalogue import NEEDS
@@ -164,6 +165,35 @@ def test_what_each_agent_names_is_looked_up(tmp_path: Path) -> None:
         assert asked == ["bright, llm.fallbacks[0]", "bright, tts.fallbacks[0]", "dim, stt.model", "dim, llm.model"]
 
     with_sims(body)
+
+
+def test_the_account_that_stands_in_for_azure_is_asked_the_same(tmp_path: Path) -> None:
+    """A voice that only its region does not have would be missed on the day that it is needed."""
+    agent = "tts: {provider: azure, voice: en-US-NoNeural}\nstt: {provider: azure}"
+    own = write_agents(tmp_path / "agents", {"one": agent})
+
+    async def body() -> None:
+        first, second = (AzureSim(keys=frozenset({key})) for key in ("first-key-0123", "second-key-0123"))
+        async with first, second:
+            env = {
+                "AZURE_SPEECH_KEY": first.key, "AZURE_SPEECH_ENDPOINT": first.host,
+                "AZURE_SPEECH_KEY_2": second.key, "AZURE_SPEECH_ENDPOINT_2": second.host, **own,
+            }  # fmt: skip
+            status, lines = await printed("azure", env)
+            services = ["azure-stt", "azure-tts", "azure-voices", "azure-2-stt", "azure-2-tts", "azure-2-voices"]
+            assert status == 1 and [line[7:21].strip() for line in lines[:6]] == services
+            assert all(line.startswith("ok ") for line in lines[:6])
+            missing = "agent one, tts.voice: voice en-US-NoNeural is not among the 32 of this region; check tts.voice"
+            assert of_agents(lines) == [
+                "ok azure-stt agent one, language: reached, # ms, en-US found",
+                "ok azure-2-stt agent one, language: reached, # ms, en-US found",
+                f"WRONG azure-tts {missing}", f"WRONG azure-2-tts {missing}",
+            ]  # fmt: skip
+            status, found = await doctor("azure", env | {"AZURE_SPEECH_KEY_2": "wrong-key-0123"})
+            says = "check AZURE_SPEECH_KEY_2, and that it belongs to AZURE_SPEECH_ENDPOINT_2"
+            assert status == 1 and found["azure-2-voices"][1] == f"status 401: the key is not accepted; {says}"
+
+    asyncio.run(body())
 
 
 def test_agents_that_cannot_be_read_are_wrong_and_the_account_is_probed_all_the_same(tmp_path: Path) -> None:
