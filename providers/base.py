@@ -83,7 +83,7 @@ class TranscriberConfig:
     Args:
         audio_format: what will be fed, one of the transcriber's `audio_formats`.
         language: BCP 47.
-        phrases: words to expect.
+        phrases: words to expect. phrase_weight: how much they weigh, 0 (not at all) to 2, where the provider has that.
         model: the provider's own name of a model or custom endpoint; empty is its default.
         profanity: whether swear words come as said, masked or left out.
         stable_words: how often an interim must repeat a word before it is shown; 0 leaves it to the provider.
@@ -95,6 +95,7 @@ class TranscriberConfig:
     audio_format: AudioFormat = S16_16K
     language: str = "en-US"
     phrases: Sequence[str] = ()
+    phrase_weight: float = 1.0
     model: str = ""
     profanity: Profanity = "raw"
     stable_words: int = 0

@@ -1,65 +1,233 @@
-"""Every provider setting of an agent changes what is sent: observed at the simulators' sockets, through the real SDKs.
+"""Each provider setting of an agent changes what each provider that claims it is sent, there and nowhere else; and no
+byte for a provider that does not claim it. Observed at the simulators' sockets, through the real SDKs.
 
-The list of settings is the schema's own, so that a new one fails here until somebody shows its effect.
+The settings are the schema's own and the claims those of docs/providers.md, which this file is held against: a new
+setting fails here until somebody says, for every provider, where its effect is or that there is none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from bench.sim.azure import AzureSim
-from bench.sim.openai import Flavour, OpenAiSim
-from providers.base import PCMU_8K
-from providers.observer import Unobserved
 from server.agent.settings import AgentSettings, LlmSettings, SttSettings, TtsSettings
-from server.call.clips import speech_request
-from server.call.recogniser import open_stream, transcriber_config
-from server.catalogue import Catalogue
-from server.config import Config
-from server.dialogue.conversation import Conversation
+from server.catalogue import NEEDS, Catalogue
+from tests.support.services import (
+    Asked,
+    Services,
+    account_of,
+    ask,
+    differences,
+    listen,
+    services,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
-KEY = "sim-key-0123"
+TESTS = Path(__file__).parent
+DOCS = TESTS.parent / "docs"
 GROUPS = {"stt": SttSettings, "llm": LlmSettings, "tts": TtsSettings}
-BASE: dict[str, dict[str, Any]] = {
-    "stt": {"provider": "azure"},
-    "llm": {"provider": "openai"},
-    "tts": {"provider": "azure"},
+# Of the agent as a whole, and sent to providers too.
+SHARED = ("language", "prompt")
+# Who is asked, rather than what for: `sent` and the test of the fallbacks look at that.
+WHO = ("provider", "fallbacks")
+PHRASE = "context.phraseDetection"
+INPUT = "context.synthesis.input"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One provider, perhaps in a mode of its own.
+
+    Args:
+        changes: setting -> the places of its request that differ when it is changed. What is not here changes nothing.
+        base: settings beside the provider's name. variables: of the process.
+        values: a setting's other value, where the schema's own would mean nothing to this provider.
+        beside: what must be set for a setting to mean anything to it.
+        mode: it differs from the column of docs/providers.md, which tells of it in words.
+    """
+
+    service: str
+    provider: str
+    changes: Mapping[str, set[str]]
+    base: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mode: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider} {self.mode}".strip()
+
+
+def chat(limit: str, **more: set[str]) -> dict[str, set[str]]:
+    """What every chat model is told; `limit` is its name for the longest answer."""
+    return {
+        "language": {"body.messages"},
+        "prompt": {"body.messages"},
+        "llm.model": {"body.model"},
+        "llm.max_tokens": {f"body.{limit}"},
+        "llm.reasoning_effort": {"body.reasoning_effort"},
+    } | {f"llm.{name}": places for name, places in more.items()}
+
+
+SAMPLED = {name: {f"body.{name}"} for name in ("temperature", "frequency_penalty", "presence_penalty")}
+HEARD_WHOLE = {
+    "language": {"body.language"},
+    "stt.language": {"body.language"},
+    "stt.phrases": {"body.prompt"},
+    "stt.model": {"body.model"},
 }
+HEARD_BY_AZURE = {
+    "language": {"query.language", "context.phraseDetection.language"},
+    "stt.language": {"query.language", "context.phraseDetection.language"},
+    "stt.model": {"query.cid"},
+    "stt.phrases": {"context.dgi.Groups", "context.dgi.bias"},
+    "stt.phrase_weight": {"context.dgi.bias"},
+    "stt.profanity": {"query.profanity", "context.phraseDetection.enrichment.profanity"},
+    "stt.stable_words": {"query.stableIntermediateThreshold", "context.phraseOutput.interimResults.stableThreshold"},
+    "stt.segmentation_silence_ms": {f"{PHRASE}.CONVERSATION.segmentation.segmentationSilenceTimeoutMs"},
+    "stt.initial_silence_ms": {"query.initialSilenceTimeoutMs", f"{PHRASE}.initialSilenceTimeout"},
+}
+SPOKEN_BY_AZURE = {
+    "language": {"ssml.speak@lang", "ssml.voice@name"},
+    "tts.voice": {"ssml.voice@name"},
+    "tts.style": {"ssml.express-as@style"},
+    "tts.style_degree": {"ssml.express-as@styledegree"},
+    "tts.rate_percent": {"ssml.prosody@rate"},
+    "tts.pitch_percent": {"ssml.prosody@pitch"},
+    "tts.volume_percent": {"ssml.prosody@volume"},
+    "tts.lexicon_url": {"ssml.lexicon@uri"},
+}
+STREAMED_TO_AZURE = {
+    "language": {f"{INPUT}.language", f"{INPUT}.voiceName"},
+    "tts.voice": {f"{INPUT}.voiceName"},
+    "tts.style": {f"{INPUT}.style"},
+    "tts.rate_percent": {f"{INPUT}.rate"},
+    "tts.pitch_percent": {f"{INPUT}.pitch"},
+    "tts.volume_percent": {f"{INPUT}.volume"},
+    "tts.lexicon_url": {f"{INPUT}.customLexiconUrl"},
+}
+# Streamed text has no degree of a style: such a clause goes to the other address, in the other form.
+AS_SSML = {
+    "path", "pieces", "ssml.speak@version", "ssml.speak@lang", "ssml.voice@name", "ssml.express-as@style",
+    "ssml.express-as@styledegree", f"{INPUT}.bidirectionalStreamingMode", f"{INPUT}.language", f"{INPUT}.style",
+    f"{INPUT}.voiceName",
+}  # fmt: skip
+STYLED = {
+    "tts.style": {"voice": "en-US-JennyNeural"},
+    "tts.style_degree": {"style": "cheerful", "voice": "en-US-JennyNeural"},
+    "stt.phrase_weight": {"phrases": ["Harbour Dental"]},
+}
+CHEERFUL = {"tts.style_degree": {"style": "cheerful"}}
+ENDPOINT = "0f7ab9c2-custom-endpoint"
+
+CASES: list[Case] = [
+    Case("stt", "azure", HEARD_BY_AZURE, values={"stt.model": ENDPOINT}, beside=STYLED),
+    Case("stt", "azure-2", HEARD_BY_AZURE, values={"stt.model": ENDPOINT}, beside=STYLED),
+    Case("stt", "openai-stt", HEARD_WHOLE, values={"stt.model": "gpt-4o-transcribe"}),
+    Case("stt", "groq-stt", HEARD_WHOLE, values={"stt.model": "whisper-large-v3"}),
+    Case("llm", "openai", chat("max_completion_tokens", **SAMPLED)),
+    Case(
+        "llm", "openai",
+        chat("max_completion_tokens", model={"body.model", "body.temperature", "body.reasoning_effort"}),
+        base={"model": "gpt-5-mini"}, mode="that reasons",
+    ),
+    Case(
+        "llm", "groq", chat("max_completion_tokens", **SAMPLED), values={"llm.model": "openai/gpt-oss-120b"},
+    ),
+    Case(
+        "llm", "groq",
+        chat("max_completion_tokens", **SAMPLED, model={"body.model", "body.reasoning_effort", "body.reasoning_format",
+                                                        "body.include_reasoning"}),
+        base={"model": "qwen/qwen3.8-27b"}, values={"llm.model": "openai/gpt-oss-120b"}, mode="qwen",
+    ),
+    Case("llm", "azure-openai", chat("max_completion_tokens", **SAMPLED, model={"path", "body.model"})),
+    Case(
+        "llm", "azure-openai",
+        chat("max_completion_tokens", model={"path", "body.model", "body.temperature", "body.reasoning_effort"}),
+        base={"model": "gpt-5-mini"}, mode="that reasons",
+    ),
+    Case("llm", "compatible", chat("max_tokens", **SAMPLED)),
+    Case("tts", "azure", SPOKEN_BY_AZURE, beside=STYLED),
+    Case("tts", "azure-2", SPOKEN_BY_AZURE, beside=STYLED),
+    Case(
+        "tts", "azure", STREAMED_TO_AZURE | {"tts.style_degree": AS_SSML}, beside=STYLED,
+        variables={"AZURE_SPEECH_TEXT_STREAM": "on"}, mode="by streamed text",
+    ),
+    Case(
+        "tts", "openai-tts",
+        {"tts.voice": {"body.voice"}, "tts.style": {"body.instructions"}, "tts.style_degree": {"body.instructions"},
+         "tts.rate_percent": {"body.speed"}, "tts.volume_percent": {"sound"}},
+        values={"tts.voice": "nova"}, beside=CHEERFUL,
+    ),
+    Case(
+        "tts", "groq-tts",
+        {"tts.voice": {"body.voice"}, "tts.style": {"body.input"}, "tts.rate_percent": {"body.speed"},
+         "tts.volume_percent": {"sound"}},
+        values={"tts.voice": "troy"}, beside=CHEERFUL,
+    ),
+]  # fmt: skip
+
+# What each may be asked for by name, and where that stands in its request.
+OWN_NAMES: dict[str, dict[str, tuple[str, str]]] = {
+    "stt": {
+        "azure": (ENDPOINT, "query.cid"),
+        "openai-stt": ("gpt-4o-transcribe", "body.model"),
+        "groq-stt": ("whisper-large-v3", "body.model"),
+    },
+    "llm": {
+        "openai": ("gpt-4.1-nano", "body.model"),
+        "groq": ("openai/gpt-oss-120b", "body.model"),
+        "azure-openai": ("gpt-4.1-mini", "body.model"),
+        "compatible": ("gpt-4.1-mini", "body.model"),
+    },
+    "tts": {
+        "azure": ("en-US-GuyNeural", "ssml.voice@name"),
+        "openai-tts": ("nova", "body.voice"),
+        "groq-tts": ("troy", "body.voice"),
+    },
+}
+# Providers without a socket: what they claim is heard, or not, in these tests.
+PICO, MOONSHINE = "providers/test_pico.py", "providers/test_moonshine.py"
+OWNED: dict[tuple[str, str], str] = {
+    ("moonshine", "language"): f"{MOONSHINE}::test_languages",
+    ("moonshine", "stt.language"): f"{MOONSHINE}::test_languages",
+    ("moonshine", "stt.phrases"): f"{MOONSHINE}::test_phrases_reach_the_final",
+    ("pico", "language"): f"{PICO}::test_nearest_voice_of_a_language",
+    ("pico", "tts.voice"): f"{PICO}::test_a_setting_of_the_voice_is_heard",
+    ("pico", "tts.rate_percent"): f"{PICO}::test_a_setting_of_the_voice_is_heard",
+    ("pico", "tts.pitch_percent"): f"{PICO}::test_a_setting_of_the_voice_is_heard",
+    ("pico", "tts.volume_percent"): f"{PICO}::test_a_setting_of_the_voice_is_heard",
+}
+
 # Values that a type alone does not suggest; the rest are derived from the schema.
 OTHERS: dict[str, Any] = {
-    "stt.provider": "openai-stt",
-    "stt.model": "0f7ab9c2-custom-endpoint",
+    "language": "es-ES",
+    "prompt": "You answer for a dentist.",
     "stt.language": "es-ES",
     "stt.phrases": ["Harbour Dental"],
-    "stt.fallbacks": ["groq-stt"],
-    "llm.provider": "groq",
     "llm.model": "gpt-4.1-mini",
-    "llm.fallbacks": ["groq/openai/gpt-oss-120b"],
-    "tts.provider": "openai-tts",
     "tts.voice": "en-US-GuyNeural",
     "tts.style": "cheerful",
     "tts.lexicon_url": "https://cdn.example.com/words.xml",
-    "tts.fallbacks": ["openai-tts/nova"],
-}
-# What must be set beside it for a setting to mean anything.
-BESIDE: dict[str, dict[str, Any]] = {
-    "llm.reasoning_effort": {"llm": {"provider": "groq"}},
-    "tts.style_degree": {"tts": {"style": "cheerful", "voice": "en-US-JennyNeural"}},
-    "tts.style": {"tts": {"voice": "en-US-JennyNeural"}},
 }
 
 
-def names() -> list[str]:
-    return [f"{group}.{one.name}" for group, kind in GROUPS.items() for one in dataclasses.fields(kind)]
+def settings_of(service: str) -> Iterator[str]:
+    """Those of the service's own group, and the shared ones."""
+    yield from SHARED
+    yield from (f"{service}.{one.name}" for one in dataclasses.fields(GROUPS[service]) if one.name not in WHO)
 
 
 def other_value(name: str) -> Any:
@@ -77,114 +245,104 @@ def other_value(name: str) -> Any:
     return value if value != spec.default else high
 
 
-def settings_with(name: str, value: Any = None) -> AgentSettings:
-    raw: dict[str, Any] = {group: dict(values) for group, values in BASE.items()}
-    for group, values in BESIDE.get(name, {}).items():
-        raw[group] |= values
+def agent(case: Case, name: str = "", value: Any = None) -> AgentSettings:
+    """An agent of this case, with what must stand beside `name`; `value` None leaves its default."""
+    group = {"provider": case.provider} | case.base | case.beside.get(name, {})
+    raw: dict[str, Any] = {case.service: group}
     if value is not None:
-        group, _, key = name.partition(".")
-        raw[group][key] = value
+        at, _, key = name.rpartition(".")
+        (raw[at] if at else raw)[key] = value
     return AgentSettings.parse(raw)
 
 
-class Rig:
-    """The three services, and a catalogue of a process that has accounts at all of them."""
-
-    def __init__(self, azure: AzureSim, groq: OpenAiSim, openai: OpenAiSim) -> None:
-        self.azure, self.groq, self.openai = azure, groq, openai
-        env = {
-            "AZURE_SPEECH_KEY": KEY, "AZURE_SPEECH_ENDPOINT": azure.host,
-            "GROQ_API_KEY": KEY, "GROQ_BASE_URL": groq.base_url,
-            "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": openai.base_url,
-        }  # fmt: skip
-        self.catalogue = Catalogue(Config.from_env(env).providers, Unobserved())
-
-    def chat_requests(self, route: str) -> list[dict[str, Any]]:
-        return [
-            {"service": name, "path": seen.path, "body": seen.body}
-            for name, sim in (("groq", self.groq), ("openai", self.openai))
-            for seen in sim.log.of(route)
-        ]
+async def sent(made: Services, catalogue: Catalogue, case: Case, settings: AgentSettings) -> Asked:
+    """What the provider was asked by one request, and the sound that came of it."""
+    made.forget()
+    sound = await ask(case.service, catalogue, settings)
+    (asked,) = made.asked(case.service)
+    assert asked["service"] == account_of(case.provider)
+    return asked | {"sound": sound}
 
 
-@asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
-    async with (
-        AzureSim(keys=frozenset({KEY})) as azure,
-        OpenAiSim(Flavour.GROQ, keys=(KEY,)) as groq,
-        OpenAiSim(Flavour.OPENAI, keys=(KEY,)) as openai,
-    ):
-        made = Rig(azure, groq, openai)
-        try:
-            yield made
-        finally:
-            await made.catalogue.aclose()
+@pytest.mark.parametrize("case", CASES, ids=[one.name for one in CASES])
+def test_a_setting_changes_what_it_claims_to_and_nothing_else(case: Case) -> None:
+    async def body() -> dict[str, set[str]]:
+        found = {}
+        async with services() as made, made.catalogue(**made.second, **case.variables) as catalogue:
+            plain = await sent(made, catalogue, case, agent(case))
+            for name in settings_of(case.service):
+                value = case.values[name] if name in case.values else other_value(name)
+                before = await sent(made, catalogue, case, agent(case, name)) if name in case.beside else plain
+                changed = differences(before, await sent(made, catalogue, case, agent(case, name, value)))
+                if changed:
+                    found[name] = changed
+            again = await sent(made, catalogue, case, agent(case))
+            assert not differences(plain, again), "the same settings are sent differently: the comparison says nothing"
+        return found
+
+    assert asyncio.run(body()) == case.changes
 
 
-async def hear(made: Rig, settings: AgentSettings, *, is_dead: bool) -> Any:
-    """Open what the agent listens with, say a little, and tell what each service was asked."""
-    ears = made.catalogue.for_call(settings).ears
-    ear = ears[-1] if is_dead else ears[0]
-    fmt = PCMU_8K if PCMU_8K in ear.provider.audio_formats else ear.provider.audio_formats[0]
-    stream = (await open_stream(ear, transcriber_config(settings, fmt))).stream
-    stream.begin_nowait(1, 0)
-    loud = bytes(range(256)) * 40
-    stream.feed_nowait(loud)
-    stream.commit_nowait(1)
+@pytest.mark.parametrize("service", GROUPS)
+def test_fallbacks_are_asked_in_their_order_and_by_their_own_names(service: str) -> None:
+    """In a call of an agent whose first choice is refused its key: heard again from the ring, thought, spoken."""
+    named = OWN_NAMES[service]
 
-    def is_asked() -> bool:
-        return bool(made.azure.stt_turns or made.chat_requests("transcription"))
-
-    async with asyncio.timeout(10):
-        while not is_asked():
-            await asyncio.sleep(0)
-    await stream.aclose()
-    turns = made.azure.stt_turns
-    azure = [(one.connection.path, one.connection.query, one.context, one.format) for one in turns]
-    return azure, [(one["service"], one["path"]) for one in made.chat_requests("transcription")]
-
-
-async def think(made: Rig, settings: AgentSettings, *, is_dead: bool) -> Any:
-    if is_dead:
-        made.openai.inject("unauthorized", times=None)
-    talk = Conversation(settings)
-    async for _ in made.catalogue.for_call(settings).model.stream(talk.request("+15550000001")):
-        pass
-    return made.chat_requests("chat")
-
-
-async def speak(made: Rig, settings: AgentSettings, *, is_dead: bool) -> Any:
-    if is_dead:
-        made.azure.keys = frozenset({"another-key"})
-    request = speech_request(settings, "We are open from nine to six.", "+15550000001", PCMU_8K)
-    async for _ in made.catalogue.for_call(settings).synthesizer.stream(request):
-        pass
-    return [(one.ssml, one.text) for one in made.azure.tts_turns], made.chat_requests("speech")
-
-
-ASK: dict[str, Callable[..., Awaitable[Any]]] = {"stt": hear, "llm": think, "tts": speak}
-
-
-async def sent(name: str, settings: AgentSettings) -> Any:
-    """What the services were asked, with a dead first choice where the setting is about that."""
-    async with rig() as made:
-        group = name.partition(".")[0]
-        is_dead = name.endswith(".fallbacks")
-        try:
-            return repr(await ASK[group](made, settings, is_dead=is_dead))
-        except Exception as error:
-            if not is_dead:
-                raise
-            return f"nobody: {type(error).__name__}"
-
-
-@pytest.mark.parametrize("name", names())
-def test_changing_it_changes_what_is_sent(name: str) -> None:
     async def body() -> None:
-        before = await sent(name, settings_with(name))
-        after = await sent(name, settings_with(name, other_value(name)))
-        again = await sent(name, settings_with(name))
-        assert before == again, "the same settings are sent differently: the comparison says nothing"
-        assert before != after
+        async with services() as made, made.catalogue() as catalogue:
+            for first, second in permutations(named, 2):
+                made.forget()
+                made.kill(first)
+                name, place = named[second]
+                last = next(one for one in named if one not in (first, second))
+                fallbacks = [f"{second}/{name}", last]
+                settings = AgentSettings.parse({service: {"provider": first, "fallbacks": fallbacks}})
+                if service == "stt":
+                    assert [number for number, _ in await listen(catalogue, settings)] == [1, 2, 3]
+                else:
+                    await ask(service, catalogue, settings)
+                asked = made.asked(service)
+                assert {(one["service"], one[place]) for one in asked} == {(account_of(second), name)}, (first, second)
+                made.revive()
 
     asyncio.run(body())
+
+
+def test_every_setting_has_an_effect_or_an_owner() -> None:
+    seen = {name for case in CASES for name in case.changes} | {name for _, name in OWNED}
+    wanted = {name for service in GROUPS for name in settings_of(service)}
+    assert seen == wanted, "a setting that changes nothing, or a claim on a setting that there is not"
+    for place in OWNED.values():
+        path, _, test = place.partition("::")
+        assert f"def {test}(" in (TESTS / path).read_text(), place
+
+
+def test_every_provider_has_its_case() -> None:
+    assert {case.provider for case in CASES if not case.mode} == set(NEEDS)
+
+
+def documented() -> dict[str, set[str]]:
+    """Provider -> settings, as the tables of docs/providers.md have them: a cell that says something is a claim."""
+    part = (DOCS / "providers.md").read_text().partition("## Which setting reaches whom")[2].partition("\n## ")[0]
+    found: dict[str, set[str]] = {}
+    for table in re.findall(r"(?:^\|.*\n)+", part, re.M):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        for what, *cells in rows:
+            group, names = "", []
+            for one in re.findall(r"`([\w.]+)`", what):
+                group = f"{one.partition('.')[0]}." if "." in one else group
+                names.append(one if "." in one or one in SHARED else group + one)
+            for providers, cell in zip(head[1:], cells, strict=True):
+                for provider in providers.split(", "):
+                    found.setdefault(provider, set()).update(names if cell else ())
+    return found
+
+
+def test_the_page_claims_what_is_so() -> None:
+    claimed: dict[str, set[str]] = {}
+    for case in CASES:
+        if not case.mode and case.provider != "azure-2":  # which is another account of the same
+            claimed.setdefault(case.provider, set()).update(case.changes)
+    for provider, name in OWNED:
+        claimed.setdefault(provider, set()).add(name)
+    assert documented() == claimed

@@ -46,7 +46,6 @@ class Profile:
     `hung_share` of streams fall silent after `hung_after_tokens`.
     Synthesis: `cold_ms` more on the first request of a connection; audio comes `audio_times` faster than it lasts
     (0: at once); `stall_share` of answers pause once for `stall_ms`.
-    `outage_s`: how long a provider stays away when a run takes one down.
     """
 
     name: str
@@ -68,7 +67,6 @@ class Profile:
     stall_share: float = 0.0
     stall_ms: float = 600
     transcription: Delay = Delay(250, 500)  # a whole utterance in, its text out; assumed
-    outage_s: float = 60
 
     def final_after_silence_ms(self, dice: random.Random) -> float:
         """From the moment that enough silence has come to the final, ms."""

@@ -25,7 +25,6 @@ class AzureSpeechOptions:
         connect_ms: longest wait for the socket of a recogniser.
         silent_ms: audio of speech without any answer after which the recogniser is held for dead.
         keepalive_ms: pause between two utterances after which 100 ms of silence are sent; 0 sends none.
-        phrase_weight: of the phrase list, 0 to 2; 1 is the service's own.
         polling_ms: of the SDK's socket; 0 leaves the SDK's 10 ms. 50 costs a third less CPU and up to 50 ms.
         sdk_retries: attempts that the SDK makes itself, 260 ms each, before it tells us.
         warm_limit: synthesizers kept connected and idle at most.
@@ -45,7 +44,6 @@ class AzureSpeechOptions:
     connect_ms: int = 2500
     silent_ms: int = 3000
     keepalive_ms: int = 20_000
-    phrase_weight: float = 1.0
     polling_ms: int = 0
     sdk_retries: int = 0
     warm_limit: int = 40
@@ -65,7 +63,7 @@ class AzureSpeechOptions:
                 raise ValueError(f"endpoint: expected {'|'.join(SCHEMES)}://host without a path, got {self.endpoint!r}")
         for name, low, high in (
             ("final_wait_ms", 1, 10_000), ("empty_wait_ms", 1, 10_000), ("connect_ms", 1, 60_000),
-            ("silent_ms", 1, 60_000), ("keepalive_ms", 0, 600_000), ("phrase_weight", 0, 2), ("polling_ms", 0, 200),
+            ("silent_ms", 1, 60_000), ("keepalive_ms", 0, 600_000), ("polling_ms", 0, 200),
             ("sdk_retries", 0, 10), ("warm_limit", 0, 1000), ("warm_s", 1, 3600), ("voices_ttl_s", 0, 86_400),
         ):  # fmt: skip
             value = getattr(self, name)

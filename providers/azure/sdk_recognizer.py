@@ -104,7 +104,7 @@ class SdkRecognizer:
             grammar = speech.PhraseListGrammar.from_recognizer(recognizer)
             for phrase in config.phrases[:MAX_PHRASES]:
                 grammar.addPhrase(phrase)
-            grammar.setWeight(options.phrase_weight)
+            grammar.setWeight(config.phrase_weight)
         connection = speech.Connection.from_recognizer(recognizer)
         signals = _connect(recognizer, connection, channel, provider, options.silent_ms)
 

@@ -38,6 +38,7 @@ class SttSettings:
     model: str = of.text("", "model of the provider; empty is its default", 80)
     language: str = of.language("", "what is expected to be heard, BCP 47; empty is the agent's language")
     phrases: tuple[str, ...] = of.texts("words to expect, beside those of a `script`", 500)
+    phrase_weight: float = of.ranged(1.0, 0.0, 2.0, "how much `phrases` weigh; 0 is not at all")
     profanity: Literal["raw", "masked", "removed"] = of.one_of("raw", "swear words as said, masked or left out")
     stable_words: int = of.ranged(0, 0, 10, "how often an interim must repeat a word; 0 is the provider's default")
     segmentation_silence_ms: int = of.ranged(800, 100, 5000, "silence at which the provider itself ends a phrase")

@@ -267,6 +267,7 @@ def transcriber_config(
         audio_format=audio_format,
         language=stt.language or settings.language,
         phrases=(*stt.phrases, *phrases),
+        phrase_weight=stt.phrase_weight,
         profanity=stt.profanity,
         stable_words=stt.stable_words,
         segmentation_silence_ms=stt.segmentation_silence_ms,

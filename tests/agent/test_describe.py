@@ -32,7 +32,8 @@ def test_every_setting_has_a_row_that_says_something_of_all() -> None:
     # A number is a number of something, or its meaning says of what.
     unitless = {one.path for one in rows if one.type.endswith("number") and one.unit == NONE}
     assert unitless == {
-        "stt.stable_words", "llm.temperature", "llm.frequency_penalty", "llm.presence_penalty", "tts.style_degree",
+        "stt.phrase_weight", "stt.stable_words",
+        "llm.temperature", "llm.frequency_penalty", "llm.presence_penalty", "tts.style_degree",
         "turn.vad_mode",
     }  # fmt: skip
 

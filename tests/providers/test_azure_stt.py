@@ -172,8 +172,9 @@ def test_each_setting_changes_what_is_asked(sim: AzureSim) -> None:
         assert turn.context["phraseDetection"]["trailingSilenceTimeout"] == 0, "callers may be silent for long"
         turn = await ask(
             {"language": "es-ES", "profanity": "masked", "segmentation_silence_ms": 300, "stable_words": 3,
-             "initial_silence_ms": 7000, "phrases": ("La Mar", "Kessel"), "model": "my-model"},
-            {"phrase_weight": 1.5},
+             "initial_silence_ms": 7000, "phrases": ("La Mar", "Kessel"), "model": "my-model",
+             "phrase_weight": 1.5},
+            {},
         )  # fmt: skip
         assert (turn.language, turn.profanity, turn.segmentation_ms) == ("es-ES", "masked", 300)
         assert (turn.initial_silence_ms, turn.stable, turn.phrases) == (7000, 3, ("La Mar", "Kessel"))

@@ -152,7 +152,7 @@ def test_addresses() -> None:
     [
         {}, {"key": ""}, {"region": "a", "endpoint": "ws://h"}, {"region": "", "endpoint": "ftp://h"},
         {"region": "", "endpoint": "https://h/path"}, {"region": "", "endpoint": "https://"},
-        {"phrase_weight": 2.1}, {"final_wait_ms": 0}, {"polling_ms": 201}, {"sdk_retries": -1}, {"warm_limit": 1001},
+        {"final_wait_ms": 0}, {"polling_ms": 201}, {"sdk_retries": -1}, {"warm_limit": 1001},
     ],
 )  # fmt: skip
 def test_options_that_cannot_be(wrong: dict[str, Any]) -> None:

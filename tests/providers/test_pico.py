@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,15 +91,35 @@ def test_clean_and_pieces() -> None:
     assert all(part.endswith(".") for part in parts)
 
 
-def test_rate_changes_duration() -> None:
-    async def run(rate_percent: int) -> int:
-        voice = PicoSynthesizer()
-        request = SpeechRequest(text=SENTENCES["en-US"], rate_percent=rate_percent)
-        size = sum([len(one.audio) async for one in voice.stream(request) if isinstance(one, AudioChunk)])
-        await voice.aclose()
-        return size
+def pitch_hz(samples: np.ndarray) -> float:
+    """The median fundamental of the voiced frames, by autocorrelation."""
+    found = []
+    for frame in samples[: len(samples) // 640 * 640].reshape(-1, 640).astype(float):
+        power = np.correlate(frame, frame, "full")[639:]
+        lags = np.arange(pico.RATE_HZ // 350, pico.RATE_HZ // 70)
+        best = lags[power[lags].argmax()]
+        if power[0] > 640 * 500**2 and power[best] > 0.5 * power[0]:
+            found.append(pico.RATE_HZ / best)
+    return float(np.median(found))
 
-    assert asyncio.run(run(50)) < 0.8 * asyncio.run(run(0)) < 0.8 * asyncio.run(run(-30))
+
+def test_a_setting_of_the_voice_is_heard() -> None:
+    async def run(**settings: Any) -> np.ndarray:
+        voice = PicoSynthesizer()
+        request = SpeechRequest(text=SENTENCES["en-US"], **settings)
+        audio = b"".join([one.audio async for one in voice.stream(request) if isinstance(one, AudioChunk)])
+        await voice.aclose()
+        return np.frombuffer(audio, dtype=np.int16)
+
+    plain, fast, slow, high, quiet, british = (
+        asyncio.run(run(**one))
+        for one in ({}, {"rate_percent": 50}, {"rate_percent": -30}, {"pitch_percent": 30}, {"volume_percent": 50},
+                    {"voice": "en-GB"})
+    )  # fmt: skip
+    assert len(fast) < 0.8 * len(plain) < 0.8 * len(slow)
+    assert 1.15 < pitch_hz(high) / pitch_hz(plain) < 1.45 and abs(len(high) - len(plain)) < 0.05 * len(plain)
+    assert -7 < active_dbfs(quiet) - active_dbfs(plain) < -5 and abs(len(quiet) - len(plain)) < 0.05 * len(plain)
+    assert abs(len(british) - len(plain)) > 0.05 * len(plain) or abs(pitch_hz(british) / pitch_hz(plain) - 1) > 0.05
 
 
 def test_voices_side_by_side_do_not_disturb_each_other() -> None:
