@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.load.load_caller import UNASKED_FRAMES
 from bench.load.stale import AfterClear
 from bench.load.turn_judge import LoadRecord, TurnJudge
 from bench.sim.party import Line
@@ -29,6 +30,8 @@ INTERRUPT_AFTER_FRAMES = (55, 80)
 """Of the answer: its code (940 ms) has been heard, and enough is left to be cut off (2,440 ms in all)."""
 NOISE_AFTER_FRAMES = 50
 LATE_CLEAR_FRAMES = 20
+MAX_CLEAR_NS = 1_000_000_000
+"""Later than that a clear is no answer to the interruption."""
 """A clear so soon after the noise was still caused by it."""
 RESUMED_FRAMES = 10
 MAX_HEARD_FRAMES = 1500
@@ -81,7 +84,7 @@ class BargeCaller:
         self._state = "greeting"  # greeting, speaking, waiting
         self._wants_noise = self._was_paused = False
         self._noise_at = -1
-        self._since_noise = LATE_CLEAR_FRAMES + 1
+        self._since_noise = UNASKED_FRAMES + 1
         self._waited = self._quiet = self._agent_frames = 0
         self._heard: list[bytes] = []
         self._clip = clips[0]
@@ -128,13 +131,20 @@ class BargeCaller:
         if self._is_noise_epoch:
             record.false_pauses += 1
             self._was_paused = True
-        elif record.barge_ins and record.barge_ins[-1].clear_ns is None:
+        elif self._is_answered(now_ns):
             record.barge_ins[-1].clear_ns = now_ns
         else:
             record.other_clears += 1
+            is_quiet = self._state != "speaking" and min(self._waited, self._since_noise) > UNASKED_FRAMES
+            record.unasked_clears += is_quiet
 
     def on_end(self, now_ns: int) -> None:
         self._settle()
+
+    def _is_answered(self, now_ns: int) -> bool:
+        """A clear that comes now is the first after an interruption, and in time."""
+        last = self.record.barge_ins[-1] if self.record.barge_ins else None
+        return last is not None and last.clear_ns is None and now_ns - last.onset_ns <= MAX_CLEAR_NS
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -189,6 +199,9 @@ class BargeCaller:
         if self._state != "greeting":
             # A false pause is counted as that; whether the answer goes on after it is the server's to choose.
             self._judge.judge(b"".join(self._heard), was_interrupted=self._was_paused)
+        else:
+            self.record.is_greeted = self._agent_frames > 0
+        self.record.in_turn = not self.stopping
         self._settle()
         self.is_ready = True
         if self.stopping:

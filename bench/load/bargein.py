@@ -42,7 +42,7 @@ def run_with(noise: Clip | None, max_clear_ms: float = verdict.MAX_CLEAR_P95_MS)
             crowd = Crowd(rig, make)
             result = crowd.figures(await crowd.watch())
             result |= await barge_figures(rig, crowd.callers, noise)
-        failures = verdict.broken(result) + verdict.broken_barge_in(result, max_clear_ms)
+        failures = rig.failures + verdict.broken(result) + verdict.broken_barge_in(result, max_clear_ms)
         return verdict.concluded(result, floors, rig.problems, failures)
 
     return run_once

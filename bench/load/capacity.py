@@ -40,7 +40,7 @@ async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
     async with raised(options, bench, floors, sound.clips) as rig:
         crowd = Crowd(rig, lambda number, think: LoadCaller(number, sound.clips, think, options.proof))
         result = crowd.figures(await crowd.watch())
-    return verdict.concluded(result, floors, rig.problems, verdict.broken(result))
+    return verdict.concluded(result, floors, rig.problems, rig.failures + verdict.broken(result))
 
 
 def main(argv: list[str], bench: Bench | None = None) -> int:

@@ -34,7 +34,7 @@ async def run_once(options: Options, sound: Sound, bench: Bench) -> Result:
     result["server_turn_latency_ms"] = percentiles([turn["latency_ms"] for turn in answered])
     result["server_turns"] = len(answered)
     result["stage_sum_error_ms"] = round(max((sum_error_ms(turn) for turn in answered), default=0.0), 3)
-    return verdict.concluded(result, floors, rig.problems, verdict.broken(result) + unexplained(result))
+    return verdict.concluded(result, floors, rig.problems, rig.failures + verdict.broken(result) + unexplained(result))
 
 
 def sum_error_ms(turn: Result) -> float:

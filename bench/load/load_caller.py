@@ -19,14 +19,18 @@ GREETING_PATIENCE_MS = 6000
 REPLY_PATIENCE_MS = 6000
 QUIET_MS = 400
 MAX_REPLY_FRAMES = 1500
+UNASKED_FRAMES = 50
+"""A clear that comes a second after the caller's last word has another cause."""
+TALKED_OVER_FRAMES = 5
+"""Audible in a caller's turn: the agent speaks too; less is the end of a word."""
 
 
 class LoadCaller:
     """One caller. `think_frames` is the pause before each of its turns; `stop` lets it finish its turn and hang up."""
 
     __slots__ = (
-        "_clip", "_clips", "_first_arrived", "_frame_at", "_heard", "_judge", "_line", "_quiet", "_speech_end_ns",
-        "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
+        "_clip", "_clips", "_first_arrived", "_frame_at", "_heard", "_judge", "_line", "_over_frames", "_quiet",
+        "_speech_end_ns", "_state", "_think_frames", "_waited", "call_no", "is_ready", "record", "stopping",
     )  # fmt: skip
 
     def __init__(self, number: str, clips: list[Clip], think_frames: int, proof: Proof = "tone codes") -> None:
@@ -43,6 +47,7 @@ class LoadCaller:
         self._heard: list[bytes] = []
         self._clip = clips[self.call_no % len(clips)]
         self._frame_at = 0
+        self._over_frames = 0
         self._speech_end_ns = 0
         self._first_arrived = True
         self._line: Line
@@ -53,6 +58,7 @@ class LoadCaller:
     def step(self, heard: bytes | None, now_ns: int) -> str | None:
         self.record.frames += 1
         if self._state == "speaking":
+            self._over_frames += heard is not None and is_audible(heard)
             return self._speak(now_ns)
         self._waited += 1
         if heard is not None and is_audible(heard):
@@ -75,6 +81,7 @@ class LoadCaller:
     def on_clear(self, now_ns: int) -> None:
         """Callers of the load never interrupt, but may have taken the silence in an answer for its end."""
         self._judge.cleared()
+        self.record.unasked_clears += self._state != "speaking" and self._waited > UNASKED_FRAMES
 
     def on_end(self, now_ns: int) -> None:
         """The records stand."""
@@ -88,12 +95,15 @@ class LoadCaller:
     def _next_turn(self, now_ns: int) -> str | None:
         if self._state == "waiting":
             self._judge.judge(b"".join(self._heard))
+        else:
+            self.record.is_greeted = bool(self._heard)
+        self.record.in_turn = not self.stopping
         self.is_ready = True
         self._heard.clear()
         if self.stopping:
             return None
         self._state = "speaking"
-        self._frame_at = 0
+        self._frame_at = self._over_frames = 0
         self._clip = self._clips[(self.call_no + self.record.turns_expected) % len(self._clips)]
         if not self._judge.is_open:
             self._line.end_utterance()
@@ -108,6 +118,7 @@ class LoadCaller:
             self._speech_end_ns = now_ns - padding * 1_000_000 // SAMPLES_PER_MS
             self._first_arrived = False
             self.record.turns_expected += 1
+            self.record.talked_over += self._over_frames >= TALKED_OVER_FRAMES
             self._state = "waiting"
             self._waited = self._quiet = 0
         return payload

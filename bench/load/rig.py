@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ TO_NUMBER = "+15550100"
 FROM_PREFIX = "+1555200"
 GENERATOR_NICE = -10
 CALLBACKS_S = 5.0
+FAULTS = ("error", "critical")
+"""Levels of a log line that no good server writes."""
 GREETING = "Good day, this line is under load."
 
 
@@ -95,6 +98,8 @@ class Rig:
     target: Target
     simulators: ProviderSims
     problems: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """What the server did that it must not, beside what is counted; complete when everything is down."""
 
     def meter(self) -> Meter:
         process = psutil.Process().cpu_times()
@@ -105,6 +110,14 @@ class Rig:
             simulator_cpu_s=self.simulators.cpu_s(),
             ticks=len(self.exchange.ticker.late_ms),
         )
+
+    def complaints(self, log: Sequence[Mapping[str, Any]]) -> int:
+        """What the carrier's debugger lists, callbacks that were refused, and faults in the server's own log."""
+        listed = Counter(f"debugger {one.code} {one.text[:80]}" for one in self.exchange.debugger)
+        listed.update(f"the server logged: {str(one.get('message'))[:80]}" for one in log if one.get("level") in FAULTS)
+        listed["refused status callbacks"] = self.exchange.callbacks_failed
+        self.problems += [f"{text}: {count} times" for text, count in listed.most_common(8) if count]
+        return sum(listed.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +164,9 @@ async def raised(
             with on_core(cores), going_first(wanted=options.pin):
                 yield rig
             if not rig.target.is_running:
-                rig.problems.append(f"the server exited with {rig.target.returncode}")
+                rig.failures.append(f"the server exited with {rig.target.returncode} before it was told to")
+        if not rig.failures and rig.target.returncode:
+            rig.failures.append(f"the server exited with {rig.target.returncode} when it was told to end")
         floors.after = await calibration.measure()
 
 
@@ -188,7 +203,7 @@ async def _server(
                 rig = Rig(options, bench, exchange, target, simulators)
                 yield rig
                 if not await exchange.wait_delivered(CALLBACKS_S):
-                    rig.problems.append(f"status callbacks were not answered within {CALLBACKS_S:g} s")
+                    rig.failures.append(f"status callbacks were not answered within {CALLBACKS_S:g} s")
 
 
 def write_agent(folder: Path, options: Options) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,7 +24,7 @@ from typing import Any
 import redis
 
 from bench.load import verdict
-from bench.load.figure import percentile
+from bench.load.figure import percentile, percentiles
 from bench.load.options import MAX_CALLS, Options, UsageError, common_parser, options
 from bench.load.report import Rows, Sound, conclude, told
 from bench.load.rig import FROM_PREFIX, TO_NUMBER, Bench, Floors, Rig, raised, wait_for
@@ -45,6 +46,9 @@ TELNYX_KEYS_S = 375.0
 LEAST_QUIET_S = 5.0
 WARMING_CALLS = 1000
 SAMPLES = 100
+OF_A_CALLER = ("turns_expected", "turns_completed", "broken_off", "overlong", "talked_over", "unasked_clears")
+"""What is summed of each caller's record."""
+OF_A_CALL = ("ungreeted", "foreign_codes", "underruns", "overfills", "dropped")
 CLIP_FRAMES = 60
 _TASKS = re.compile(r"^asyncio_tasks (\S+)$", re.MULTILINE)
 
@@ -75,12 +79,15 @@ class Soak:
         self._done = 0
         self._running = 0
         self._bad: list[str] = []
-        self._errors = self._expected = self._completed = 0
+        self._errors = 0
+        self._seen = Counter(dict.fromkeys((*OF_A_CALLER, *OF_A_CALL), 0))
+        self._lateness_ms: list[float] = []
         self._calling_s = 0.0
         self._samples: list[tuple[int, int]] = []
 
     async def run(self) -> dict[str, Any]:
         begin = self._rig.meter()
+        _, log_bytes = self._rig.target.log_lines()
         await self._calls(self._warming)
         first = await self._quiet()
         await self._calls(self._total - self._done)
@@ -88,8 +95,7 @@ class Soak:
         end = self._rig.meter()
         late = percentile(self._rig.exchange.ticker.late_ms[begin.ticks : end.ticks], 0.99)
         self._rig.problems += self._bad[:5]
-        listed = self._rig.exchange.debugger
-        self._rig.problems += [f"debugger {one.code} {one.text[:80]}" for one in listed[:5]]
+        log, _ = self._rig.target.log_lines(log_bytes)
         wall = end.at - begin.at
         return {
             "calls": self._total,
@@ -107,9 +113,9 @@ class Soak:
             "database_connections": {"first": first.connections, "last": last.connections},
             "tasks": {"first": first.tasks, "last": last.tasks},
             "redis_keys": {"first": first.redis_keys, "last": last.redis_keys},
-            "turns_expected": self._expected,
-            "turns_completed": self._completed,
-            "errors": self._errors + len(listed),
+            **self._seen,
+            "frame_lateness_ms": percentiles(self._lateness_ms, with_max=True),
+            "errors": self._errors + self._rig.complaints(log),
             "server_cpu_ms_per_call": round((end.usage.cpu_s - begin.usage.cpu_s) / self._total * 1e3, 2),
             "generator_cpu": round((end.generator_cpu_s - begin.generator_cpu_s) / wall, 3),
             "simulator_cpu": round((end.simulator_cpu_s - begin.simulator_cpu_s) / wall, 3),
@@ -138,8 +144,15 @@ class Soak:
         self._rig.exchange.calls.pop(call.sid, None)  # ten thousand are not kept
         self._done += 1
         record = caller.record
-        self._expected += record.turns_expected
-        self._completed += record.turns_completed
+        self._seen.update({name: int(getattr(record, name)) for name in OF_A_CALLER})
+        self._seen["ungreeted"] += not record.is_greeted
+        self._seen["foreign_codes"] += record.foreign
+        for stream in call.streams:
+            counters = stream.playout.counters
+            self._seen["underruns"] += counters.underruns
+            self._seen["overfills"] += counters.overfills
+            self._seen["dropped"] += stream.facts.bad_messages + counters.overflows
+            self._lateness_ms += counters.lateness_ms
         if record.turns_completed < record.turns_expected:
             heard = f"{record.damaged} damaged and {record.wrong} wrong codes, {record.broken_off} answers broke off"
             self._bad.append(f"call {call.from_} ({call.sid}) was not answered: {heard}")
@@ -216,6 +229,7 @@ ROWS: Rows = {
     "keys in Redis": lambda one: pair(one["redis_keys"]),
     "CPU per call, ms": lambda one: str(one["server_cpu_ms_per_call"]),
     "turns completed of expected": lambda one: f"{one['turns_completed']} of {one['turns_expected']}",
+    "underruns, overfills": lambda one: f"{one['underruns']}, {one['overfills']}",
     "errors": lambda one: str(one["errors"]),
     "generator: core, late p99 ms": lambda one: f"{one['generator_cpu']:.2f}, {one['generator_late_ms']['p99']}",
 }
@@ -236,7 +250,8 @@ async def run_once(
     clips = shortened(sound.clips)
     async with raised(made, bench, floors, clips, {"STREAM_TOKEN_TTL_S": str(TOKEN_TTL_S)}) as rig:
         result = await Soak(rig, clips, total, quiet_s).run()
-    return verdict.concluded(result, floors, rig.problems, verdict.broken_soak(result, max_growth_percent))
+    failures = rig.failures + verdict.broken_soak(result, max_growth_percent)
+    return verdict.concluded(result, floors, rig.problems, failures)
 
 
 def main(argv: list[str], bench: Bench | None = None) -> int:

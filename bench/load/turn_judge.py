@@ -19,6 +19,8 @@ REST_FRAMES = 75
 """Audible in every answer after its code: ten words of 150 ms."""
 MAX_LOST_FRAMES = 2
 """Of the rest: the begin of a code is known to 5 ms, and what is heard is cut into frames anywhere."""
+MAX_EXTRA_FRAMES = 10
+"""Beyond the rest: more was said than the answer, or some of it twice."""
 MIN_AUDIBLE_FRAMES = 25
 """Half a second: an answer, not a click."""
 
@@ -29,12 +31,22 @@ class LoadRecord:
 
     broken_off: answers with the right code that ended before their end, though nobody interrupted.
     gaps: those of them that the server itself broke off by a clear, once the caller spoke into their silence.
+    foreign: codes of other callers' answers. wrong: old turns, and answers to other words.
+    overlong: answers that went on after their end. unasked_clears: came while the caller had been silent for a second.
+    talked_over: turns of the caller into which the agent spoke.
+    is_greeted: the agent spoke first, as it should. in_turn: the last turn was begun, and its answer is not judged yet.
     """
 
     turns_expected: int = 0
     turns_completed: int = 0
+    is_greeted: bool = False
+    in_turn: bool = False
     damaged: int = 0
     wrong: int = 0
+    foreign: int = 0
+    overlong: int = 0
+    unasked_clears: int = 0
+    talked_over: int = 0
     split: int = 0
     broken_off: int = 0
     gaps: int = 0
@@ -77,14 +89,18 @@ class TurnJudge:
                 record.damaged += 1
             elif self._is_right(code):
                 rest = heard[at + CODE_SAMPLES : found[no + 1][0] if no + 1 < len(found) else None]
+            elif code.call != self._call_no:
+                record.foreign += 1
             else:
                 record.wrong += 1
         if rest is None:
             return False
-        if not was_interrupted and audible_frames(rest) < REST_FRAMES - MAX_LOST_FRAMES:
+        frames = audible_frames(rest)
+        if not was_interrupted and frames < REST_FRAMES - MAX_LOST_FRAMES:
             record.broken_off += 1
             self.is_open = True
             return False
+        record.overlong += not was_interrupted and frames > REST_FRAMES + MAX_EXTRA_FRAMES
         record.turns_completed += 1
         return True
 

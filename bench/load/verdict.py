@@ -6,6 +6,7 @@ server did what it must not. Either makes the run fail.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from bench.load.floor import Floor, FloorFailed
@@ -23,6 +24,8 @@ MAX_FLOOR_MOVE = 0.10
 TALK_SHARE = (0.40, 0.60)
 """Of their time callers speak so much, as people do: what a call costs depends on it. A recording has its own."""
 MAX_OWN_P50_MS, MAX_OWN_P99_MS = 5.0, 20.0
+MAX_TURN_P99_MS = 1000.0
+"""By the caller's stop watch, where providers take no time: twice the 500 ms of silence that end an agent's turn."""
 MAX_CLEAR_P95_MS = 200.0
 MAX_FALSE_PAUSES_PER_MINUTE = 60.0
 """Of agent speech in noise: a server that gives way to any noise. What is aimed at is in bargein.py."""
@@ -31,6 +34,22 @@ MIN_FALSE_PAUSES = 5
 MAX_RSS_GROWTH_PERCENT = 2.0
 MOST_NAMED = 5
 """Of files that are all wrong in one way."""
+ANY_IS_TOO_MANY = {
+    "turns_unfinished": "turns were under way when the run had to be ended",
+    "ungreeted": "callers were not greeted",
+    "broken_off": "answers ended before their end, though nobody interrupted",
+    "overlong": "answers went on after their end",
+    "foreign_codes": "answers to other callers were heard",
+    "unasked_clears": "clears came though nobody spoke",
+    "talked_over": "times the agent spoke into a caller's turn",
+    "errors": "calls failed or were complained about",
+    "dropped": "messages had to be dropped",
+    "underruns": "times the caller's buffer ran dry inside an utterance",
+    "overfills": "messages overfilled the caller's buffer beyond lead + chunk",
+}
+"""Counted over the whole run."""
+NOT_OF_A_SOAK = ("turns_unfinished", "underruns")
+"""Its callers leave in the middle, and its calls come so fast that the machine is late."""
 
 
 def add_floor(result: Result, before: Floor, after: Floor) -> None:
@@ -63,19 +82,13 @@ def why_invalid(result: Result) -> list[str]:
 
 def broken(result: Result) -> list[str]:
     """What every bench of a crowd holds against the server."""
-    reasons = []
-    expected, completed = result["turns_expected"], result["turns_completed"]
-    if completed < expected:
-        reasons.append(f"{expected - completed} of {expected} turns were not answered, or not with the right words")
-    for name, text in (
-        ("broken_off", "answers ended before their end, though nobody interrupted"),
-        ("errors", "calls failed or were complained about"),
-        ("dropped", "messages had to be dropped"),
-        ("underruns", "times the caller's buffer ran dry inside an utterance"),
-        ("overfills", "messages overfilled the caller's buffer beyond lead + chunk"),
-    ):
-        if result[name]:
-            reasons.append(f"{result[name]} {text}")
+    reasons = _broken_turns(result) + _too_many(result, ANY_IS_TOO_MANY)
+    completed = result["turns_completed"]
+    # After a false pause an answer may be said again.
+    if result["wrong_codes"] > result.get("false_pauses", 0):
+        reasons.append(f"{result['wrong_codes']} answers were old, or to other words")
+    if result["turns_accounted"] < completed:
+        reasons.append(f"the server tells of {result['turns_accounted']} turns, {completed} were completed")
     late = result["frame_lateness_ms"]["p99"]
     if late is None or late >= FRAME_MS:
         known = "is not known" if late is None else f"{late} ms"
@@ -83,7 +96,20 @@ def broken(result: Result) -> list[str]:
     own = result["own_latency_ms"]
     reasons += beyond("own latency p50", own["p50"], MAX_OWN_P50_MS)
     reasons += beyond("own latency p99", own["p99"], MAX_OWN_P99_MS)
+    if result["proof"] == "tone codes" and not result["jitter"]:
+        reasons += beyond("turn latency p99", result["turn_latency_ms"]["p99"], MAX_TURN_P99_MS)
     return reasons
+
+
+def _broken_turns(result: Result) -> list[str]:
+    expected, completed = result["turns_expected"], result["turns_completed"]
+    if completed >= expected:
+        return []
+    return [f"{expected - completed} of {expected} turns were not answered, or not with the right words"]
+
+
+def _too_many(result: Result, names: Iterable[str]) -> list[str]:
+    return [f"{result[name]} {ANY_IS_TOO_MANY[name]}" for name in names if result[name]]
 
 
 def beyond(name: str, ms: float | None, most_ms: float) -> list[str]:
@@ -126,12 +152,7 @@ def broken_by_noise(result: Result) -> list[str]:
 
 def broken_soak(result: Result, max_growth_percent: float = MAX_RSS_GROWTH_PERCENT) -> list[str]:
     """What many short calls left behind in the server."""
-    reasons = []
-    expected, completed = result["turns_expected"], result["turns_completed"]
-    if completed < expected:
-        reasons.append(f"{expected - completed} of {expected} turns were not answered, or not with the right words")
-    if result["errors"]:
-        reasons.append(f"{result['errors']} calls failed or were complained about")
+    reasons = _broken_turns(result) + _too_many(result, [one for one in ANY_IS_TOO_MANY if one not in NOT_OF_A_SOAK])
     if result["rss_growth_percent"] > max_growth_percent:
         reasons.append(f"memory grew by {result['rss_growth_percent']} %, at most {max_growth_percent:g}")
     for name in ("threads", "fds", "tasks", "redis_keys"):

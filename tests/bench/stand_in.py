@@ -55,12 +55,14 @@ def packed(*records: tuple[str, Any]) -> bytes:
 
 
 Broken = Literal[
-    "", "pacer", "slow pacer", "halting", "halting and yielding", "breaking off", "vad", "barge-in", "one in fifty",
-    "late clear", "stale", "account", "no captures", "leak", "task leak",
+    "", "pacer", "slow pacer", "halting", "halting and yielding", "hiding", "breaking off", "vad", "barge-in",
+    "one in fifty", "late clear", "stale", "account", "no captures", "leak", "task leak",
 ]  # fmt: skip
 LEAD_MS, CHUNK_MS, CHUNK_BYTES = 200, 100, 800
 LATE_CLEAR_MS = 300
 HALT_AFTER_BYTES, HALT_NS = 8800, 1_000_000_000
+HIDDEN_NS = 400_000_000
+"""Of silence that the caller does not take for the end, and a clear after which more is another utterance."""
 KEPT_BYTES = 8000
 """Of each answer that is broken off: its code, and little more."""
 
@@ -107,6 +109,7 @@ class Agent(WSListener):
         self._ahead_ms = 0.0
         self._sent_bytes = 0
         self._halt_until_ns = 0
+        self._has_hidden = False
         self._clear_in = -1
         self._steps: list[tuple[str, Any]] = []
         self._last_ns = 0
@@ -153,6 +156,7 @@ class Agent(WSListener):
         self._queue = pcmu[:KEPT_BYTES] if self.behaviour.broken == "breaking off" else pcmu
         self._ahead_ms = 0.0
         self._sent_bytes = self._halt_until_ns = 0
+        self._has_hidden = False
         self._send_due()
 
     def send(self, event: str, **inner: str) -> None:
@@ -178,16 +182,28 @@ class Agent(WSListener):
         # A pacer that waits until the buffer is empty comes too late with every chunk.
         room_ms = 0.0 if self.behaviour.broken == "slow pacer" else LEAD_MS - CHUNK_MS + 20.0
         while self._queue and (not paced or self._ahead_ms <= room_ms):
-            if self.behaviour.broken.startswith("halting") and self._sent_bytes >= HALT_AFTER_BYTES:
-                self._halt_until_ns = self._halt_until_ns or time.monotonic_ns() + HALT_NS
-                if time.monotonic_ns() < self._halt_until_ns:
-                    return
+            if self._halts(time.monotonic_ns()):
+                return
             chunk, self._queue = self._queue[:CHUNK_BYTES], self._queue[CHUNK_BYTES:]
             self._sent_bytes += len(chunk)
             self.send("media", payload=base64.b64encode(chunk).decode())
             self._ahead_ms += len(chunk) / 8
             if not self._queue:
                 self.send("mark", name=self._playing)
+
+    def _halts(self, now_ns: int) -> bool:
+        """The rest of an answer is held back for a while."""
+        broken = self.behaviour.broken
+        if broken not in ("halting", "halting and yielding", "hiding") or self._sent_bytes < HALT_AFTER_BYTES:
+            return False
+        if not self._halt_until_ns:
+            self._halt_until_ns = now_ns + (HIDDEN_NS if broken == "hiding" else HALT_NS)
+        if now_ns < self._halt_until_ns:
+            return True
+        if broken == "hiding" and not self._has_hidden:
+            self._has_hidden = True
+            self.send("clear")
+        return False
 
     def _clear(self) -> None:
         rest, self._queue = self._queue, b""

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench.load import bargein, capacity, crowd, latency, soak
-from bench.load.rig import Bench, Target
+from bench.load.options import Options
+from bench.load.rig import Bench, Floors, Target, raised
 from bench.load.server_process import ServerProcess, Usage
 from bench.sim.sound import write_stereo
 from bench.sim.tasks import Tasks
@@ -136,6 +137,27 @@ def test_a_curve_keeps_what_was_measured(
     assert [one["calls"] for one in curve] == [2, 3]
     assert curve[0]["turns_completed"] > 0
     assert curve[1]["broken"] == ["the server exited with 3: config is wrong"] and curve[1]["valid"]
+
+
+class Ready(ServerProcess):
+    """Does not catch SIGTERM."""
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-c", READY]
+
+
+def test_how_the_server_ends_is_looked_at(tmp_path: Path) -> None:
+    async def main(end: int) -> list[str]:
+        options = Options(calls=1, seconds=1.0, pin=False)
+        async with raised(options, bench_of(tmp_path, Ready), Floors(), []) as rig:
+            if end:
+                assert isinstance(rig.target, Ready)
+                os.kill(rig.target.pid, end)
+                await rig.target._process.wait()
+        return rig.failures
+
+    assert asyncio.run(main(0)) == ["the server exited with -15 when it was told to end"]
+    assert asyncio.run(main(signal.SIGKILL)) == ["the server exited with -9 before it was told to"]
 
 
 def test_errors_of_several_kinds_stay_together() -> None:

@@ -71,7 +71,16 @@ def faults(result: Result) -> list[str]:
 
 
 def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
-    names: tuple[Broken, ...] = ("", "pacer", "slow pacer", "vad", "halting", "halting and yielding", "breaking off")
+    names: tuple[Broken, ...] = (
+        "",
+        "pacer",
+        "slow pacer",
+        "vad",
+        "halting",
+        "halting and yielding",
+        "hiding",
+        "breaking off",
+    )
     cases = {str(name): (capacity.run_once, answering(right, name)) for name in names}
     found = run(cases, tmp_path, calls=3, seconds=2.5)
     good = found[""]
@@ -83,11 +92,13 @@ def test_capacity_notices_what_is_broken(tmp_path: Path) -> None:
         "vad": "turns were not answered",
         "halting": "ran dry inside an utterance",
         "halting and yielding": "ran dry inside an utterance",
+        "hiding": "clears came though nobody spoke",
         "breaking off": "answers ended before their end",
     }
     for name, reason in expected.items():
         assert any(reason in why for why in found[name]["broken"]), (name, found[name]["broken"])
         assert is_failed(found[name])
+    assert found["hiding"]["underruns"] == good["underruns"], "which is why its clears are looked at"
     assert found["slow pacer"]["underruns"] > 10 * good["underruns"] + 10
     assert found["vad"]["turns_completed"] == 0
     # The code of every answer was right and heard; callers took the floor in its pause, or after half of it.

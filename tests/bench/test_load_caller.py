@@ -57,6 +57,14 @@ def damaged(turn: int, caller: str) -> bytes:
     return audio[:3000] + b"\xff" * 800 + audio[3800:]
 
 
+def to_somebody_else_too(turn: int, caller: str) -> bytes:
+    return right(turn, caller) + other_call(turn, caller)
+
+
+def wordy(turn: int, caller: str) -> bytes:
+    return right(turn, caller) + tone(300)
+
+
 def every_second(turn: int, caller: str) -> bytes:
     return right(turn, caller) if turn % 2 else tone(900)
 
@@ -75,16 +83,18 @@ async def call(reply: Reply) -> LoadRecord:
 
 @pytest.mark.slow
 def test_only_the_right_code_completes_a_turn() -> None:
-    # reply -> turns completed, wrong codes, damaged codes, answers broken off
+    # reply -> turns completed, wrong codes, codes of others, damaged codes, answers broken off, answers too long
     expected = {
-        right: (3, 0, 0, 0),
-        all_but_a_word: (0, 0, 0, 3),
-        split: (3, 0, 0, 0),
-        other_call: (0, 3, 0, 0),
-        other_words: (0, 3, 0, 0),
-        repeated: (1, 2, 0, 0),
-        damaged: (0, 0, 3, 0),
-        every_second: (2, 0, 0, 0),
+        right: (3, 0, 0, 0, 0, 0),
+        all_but_a_word: (0, 0, 0, 0, 3, 0),
+        split: (3, 0, 0, 0, 0, 0),
+        other_call: (0, 0, 3, 0, 0, 0),
+        other_words: (0, 3, 0, 0, 0, 0),
+        repeated: (1, 2, 0, 0, 0, 0),
+        damaged: (0, 0, 0, 3, 0, 0),
+        to_somebody_else_too: (3, 0, 3, 0, 0, 0),
+        wordy: (3, 0, 0, 0, 0, 3),
+        every_second: (2, 0, 0, 0, 0, 0),
     }
 
     async def main() -> list[LoadRecord]:
@@ -93,11 +103,50 @@ def test_only_the_right_code_completes_a_turn() -> None:
 
     for (reply, counts), record in zip(expected.items(), uvloop.run(main()), strict=True):
         assert record.turns_expected == TURNS
-        found = (record.turns_completed, record.wrong, record.damaged, record.broken_off)
-        assert found == counts, reply.__name__
+        found = (record.turns_completed, record.wrong, record.foreign)
+        assert (*found, record.damaged, record.broken_off, record.overlong) == counts, reply.__name__
+        assert record.is_greeted and not record.in_turn
+        assert (record.talked_over, record.unasked_clears) == (0, 0)
         assert len(record.latency_ms) == TURNS
         # The stand-in answers after 20 frames of silence.
         assert all(one >= 350 for one in record.latency_ms), (reply.__name__, record.latency_ms)
+
+
+class Silent:
+    """A line on which nothing is sent."""
+
+    def end_utterance(self) -> None:
+        """Nobody listens to the playout."""
+
+
+def steps(caller: LoadCaller, heard: bytes | None, count: int) -> None:
+    for _ in range(count):
+        caller.step(heard, 0)
+
+
+def test_an_agent_that_does_not_begin_talks_over_or_clears_for_nothing_is_noticed() -> None:
+    greeted, ignored = (LoadCaller(NUMBER, [CLIP], think_frames=0) for _ in range(2))
+    loud = tone(20)
+    for caller in (greeted, ignored):
+        caller.on_start(Silent(), 0)  # type: ignore[arg-type]
+    steps(greeted, loud, 10)
+    steps(greeted, None, 20)
+    steps(ignored, None, 300)
+    assert (greeted.record.is_greeted, ignored.record.is_greeted) == (True, False)
+    assert greeted.record.in_turn and ignored.record.in_turn and greeted.is_ready and ignored.is_ready
+    # The rest of a word before the caller's own, and a sentence into it.
+    greeted.on_clear(0)
+    steps(greeted, loud, 4)
+    steps(greeted, None, CLIP.frames - 5)
+    steps(ignored, loud, CLIP.frames - 1)
+    assert (greeted.record.talked_over, ignored.record.talked_over) == (0, 1)
+    # As long as the caller's own words may have caused it.
+    steps(greeted, loud, 50)
+    greeted.on_clear(0)
+    assert greeted.record.unasked_clears == 0
+    steps(greeted, loud, 1)
+    greeted.on_clear(0)
+    assert greeted.record.unasked_clears == 1
 
 
 def test_percentiles_are_values_that_occurred() -> None:

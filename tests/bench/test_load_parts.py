@@ -337,11 +337,12 @@ GOOD: dict[str, Any] = {
     "callers": "clips",
     "turns_expected": 10,
     "turns_completed": 10,
-    "broken_off": 0,
-    "errors": 0,
-    "dropped": 0,
-    "underruns": 0,
-    "overfills": 0,
+    "turns_accounted": 10,
+    "turn_latency_ms": {"p99": 1000.0},
+    "proof": "tone codes",
+    "jitter": False,
+    "wrong_codes": 0,
+    **dict.fromkeys(verdict.ANY_IS_TOO_MANY, 0),
     "frame_lateness_ms": {"p99": 3.0},
     "own_latency_ms": {"p50": 1.0, "p99": 9.0},
     "valid": True,
@@ -385,10 +386,25 @@ def test_a_run_is_invalid_when_the_machine_was_at_fault(change: dict[str, Any], 
         ({"frame_lateness_ms": {"p99": 20.0}}, "frames were late"),
         ({"own_latency_ms": {"p50": 5.1, "p99": 9.0}}, "own latency p50"),
         ({"own_latency_ms": {"p50": 1.0, "p99": 20.1}}, "own latency p99"),
+        ({"turns_unfinished": 1}, "1 turns were under way when the run had to be ended"),
+        ({"ungreeted": 2}, "2 callers were not greeted"),
+        ({"overlong": 1}, "1 answers went on after their end"),
+        ({"foreign_codes": 1}, "1 answers to other callers were heard"),
+        ({"unasked_clears": 1}, "1 clears came though nobody spoke"),
+        ({"talked_over": 1}, "1 times the agent spoke into a caller's turn"),
+        ({"wrong_codes": 1}, "1 answers were old, or to other words"),
+        ({"wrong_codes": 2, "false_pauses": 1}, "2 answers were old"),
+        ({"turns_accounted": 9}, "the server tells of 9 turns, 10 were completed"),
+        ({"turn_latency_ms": {"p99": 1000.1}}, "turn latency p99 1000.1 ms, at most 1000"),
+        ({"turn_latency_ms": {"p99": None}}, "turn latency p99 is not known"),
     ],
 )
 def test_a_server_is_broken_for_a_reason(change: dict[str, Any], reason: str) -> None:
     assert verdict.broken(GOOD) == []
+    # Said again after a false pause; late by a network that stalls, or by providers that take their time.
+    for fine in ({"wrong_codes": 1, "false_pauses": 1}, {"turns_accounted": 11}, {"jitter": True}, {"proof": "sound"}):
+        slow = {"turn_latency_ms": {"p99": 3000.0}} if "jitter" in fine or "proof" in fine else {}
+        assert verdict.broken(GOOD | fine | slow) == []
     (why,) = verdict.broken(GOOD | change)
     assert reason in why
 
@@ -505,7 +521,7 @@ def test_a_soak_compares_the_first_thousand_calls_with_all() -> None:
 SOAKED: dict[str, Any] = {
     "turns_expected": 8,
     "turns_completed": 8,
-    "errors": 0,
+    **dict.fromkeys(verdict.ANY_IS_TOO_MANY, 0),
     "rss_growth_percent": 2.0,
     "threads": {"first": 7, "last": 7},
     "fds": {"first": 33, "last": 33},
@@ -526,6 +542,11 @@ SOAKED: dict[str, Any] = {
         ({"redis_keys": {"first": 0, "last": None}}, "redis keys could not be counted"),
         ({"turns_completed": 7}, "1 of 8 turns"),
         ({"errors": 1}, "1 calls failed"),
+        ({"ungreeted": 1}, "1 callers were not greeted"),
+        ({"broken_off": 1}, "1 answers ended before their end"),
+        ({"foreign_codes": 1}, "1 answers to other callers"),
+        ({"overfills": 1}, "1 messages overfilled"),
+        ({"dropped": 1}, "1 messages had to be dropped"),
     ],
 )
 def test_a_soak_leaves_nothing(change: dict[str, Any], reason: str) -> None:
