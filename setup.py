@@ -58,7 +58,7 @@ setup(
     package_data={
         "audio_native": ["*.pyi", "*.pxd", "*.h", "py.typed"],
         "server": ["py.typed"],
-        "bench": ["budgets.toml", "demo/*.yaml", "load/*.c", "sim/data/*"],
+        "bench": ["budgets.toml", "demo/*.yaml", "load/*.c", "sim/data/*", "turns/*.yaml"],
     },
     data_files=[
         ("share/talkspurt", ["schema.sql"]),

@@ -17,6 +17,7 @@ BENCHES = {
     "latency": ("bench.load.latency", "where the milliseconds of a turn go, by stage, beside the caller's stop watch"),
     "bargein": ("bench.load.bargein", "time to clear, stale audio, false pauses in noise"),
     "soak": ("bench.load.soak", "what many short calls leave behind: memory, threads, descriptors, keys"),
+    "turns": ("bench.turns.run", "how well turns are taken: cut-ins, late replies, false pauses, echo, beside others"),
     "peers": ("bench.peers.run", "the same callers against pipecat, side by side"),
     "check": ("bench.load.check", "short runs of latency, bargein, soak and micro against budgets.toml: `make bench`"),
     "sdk": ("bench.sdk.run", "threads, memory, CPU and latency of each vendor's SDK at 1, 10 and 40 calls"),

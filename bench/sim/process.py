@@ -36,7 +36,7 @@ class ProviderProcesses:
 
     Args:
         book: clips that the recognisers know, as `Clipbook.save` writes them; None: they hear nothing.
-        profile: delays, one of bench.sim.profile. brain: clinic or scripted.
+        profile: delays, one of bench.sim.profile. brain: clinic, scripted or talk.
     """
 
     def __init__(self, *, book: Path | None = None, profile: str = "azure-groq", brain: str = "clinic") -> None:

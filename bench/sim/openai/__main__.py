@@ -26,9 +26,10 @@ from bench.sim.openai.clinic import ClinicBrain
 from bench.sim.openai.control import Control
 from bench.sim.openai.flavour import Flavour, Model
 from bench.sim.openai.server import OpenAiSim
+from bench.sim.openai.talk import TalkBrain
 from bench.sim.profile import PROFILES
 
-BRAINS: dict[str, type[Brain]] = {"clinic": ClinicBrain, "scripted": ScriptedBrain}
+BRAINS: dict[str, type[Brain]] = {"clinic": ClinicBrain, "scripted": ScriptedBrain, "talk": TalkBrain}
 
 
 async def serve(arguments: argparse.Namespace) -> None:

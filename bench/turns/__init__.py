@@ -1,0 +1,1 @@
+"""How well the server takes turns: `python -m bench turns`."""
