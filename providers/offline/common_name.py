@@ -1,7 +1,7 @@
 """Common names of callers, so that a name can be told from a sentence that was misheard.
 
 Data only: the most frequent first and last names of the United States' census and of Britain, the most frequent first;
-what is also an everyday word is in WORDS and proves nothing.
+what is also an everyday word is in WORDS and proves nothing. What a weekday is misheard as is left out (Wendy, Mindy).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FIRST_NAMES = tuple(
     melissa colin lucy ashley neil barbara alison lewis sandra nigel caroline oliver timothy clare kelly stuart
     kenneth bethany raymond gillian jamie natalie nathan jade geoffrey pauline stephanie connor megan elaine
     terence trevor alice adrian lesley harry catherine hayley malcolm scott pamela danielle callum wayne holly
-    aaron wendy barry abigail valerie jeffrey bradley olivia patrick jean eric dawn gareth jacob donna sean kieran
+    aaron barry abigail valerie jeffrey bradley olivia patrick jean eric dawn gareth jacob donna sean kieran
     leanne derek kathleen carl natasha dean denise charles sally nicole katherine sam shaun georgia heather
     maureen ben roger maria zoe mohammed leslie judith ronald kerry kyle debra melanie clive justin edward stacey
     antony eleanor jeremy paula shannon sheila christian joanna brandon roy paige karl janice alex lorraine gordon
     georgina dominic lynn joe andrea marc suzanne christina reece dennis yvonne russell chelsea gavin lynne anna
     rhys phillip kirsty shirley allan robin alexandra charlie marion gerald beverley gregory cynthia ross francis
     rosemary kimberley brittany julian carole bernard fiona dale kate amber donald joan marie damian frank jenna
-    tiffany shane marilyn tammy cameron jodie norman june crystal grace duncan louis mandy frederick rachael lori
+    tiffany shane marilyn tammy cameron jodie norman june crystal grace duncan louis frederick rachael lori
     tyler tony lynda zachary howard tina brenda kathryn conor sara douglas molly garry jayne erin elliot jose
     marcus marian arthur jasmine teresa vincent nancy max courtney mathew kayleigh abdul kayla henry harriet bryan
     april julia martyn shawn ricky ashleigh kristen erica monica leonard lawrence kim cheryl todd glen ruth travis

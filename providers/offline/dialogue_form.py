@@ -70,6 +70,8 @@ class FormTurn(Saying):
         asked = script.slots[state.slot] if pending == "slot" else None
         self.is_answer = True
         answer = self.heard.yes_or_no()
+        if pending == "confirm" and answer == "no" and self.heard.words.startswith(script.lexicon.no_more):
+            answer = "yes"  # "that's it, thank you"
         if pending in ("confirm", "change") and not self._strictly(form) and (named := self._named(form)) is not None:
             state.values.pop(named.name, None)
             self._ask_slot(named, again=False)

@@ -114,7 +114,9 @@ class _Turn(FormTurn):
         last = self.script.matcher.parts(self.heard.text)[-1]
         asked = self.script.matcher.scores(last)[0][0] if self.heard.text.rstrip().endswith("?") else ""
         told = {name for part in self.script.matcher.parts(self.heard.text) for name in self._surely(part)}
-        kept = (one for one in wanted if one.slots or one.name == asked or one.name in told)
+        if any(one.name in told and not one.slots and one.name != asked for one in wanted):
+            return [one for one in wanted if one.name in told]
+        kept = (one for one in wanted if one.slots or one.name == asked)
         return sorted(kept, key=lambda one: bool(one.slots))
 
     def _surely(self, part: str) -> tuple[str, ...]:

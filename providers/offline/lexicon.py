@@ -19,6 +19,7 @@ class Lexicon:
     `ordinary` are frequent words beside the stop words: never a rarer one misheard. `and_what_of` begins a question
     that is the last one with another value. `leads_to` and `instead` say that a value is the new one. A yes with
     `yes_but` may be no yes; one that begins with `wants` goes on to something, another with `thanks` ends it.
+    `no_more` says no to "anything else?" and yes to a read-back.
     `hour_sounds` are words that an hour is misheard as; `time_words` stand in times only. `next_week` beside a weekday
     makes it the one of the week to come. `bounds` before a day or an hour say that another one is meant ("until two"),
     `busy` ones that it is none at all ("I finish work at four"). `i_am` begins a name that is corrected; a name after
@@ -42,6 +43,7 @@ class Lexicon:
     answers: tuple[str, ...]
     yes: tuple[str, ...]
     no: tuple[str, ...]
+    no_more: tuple[str, ...]
     wants: tuple[str, ...]
     thanks: tuple[str, ...]
     leave: tuple[str, ...]
@@ -153,6 +155,7 @@ ENGLISH = Lexicon(
         "that is not right", "that is all", "that is it", "that will be all", "nothing", "nothing else", "not quite",
         "that is not correct", "i am good", "i am fine", "all good", "negative", "i do not think so",
     ),
+    no_more=("that is all", "that is it", "that will be all", "i am good", "i am fine", "all good"),
     wants=("yes", "yeah", "yep", "yup", "please"),
     thanks=("thanks", "thank", "cheers"),
     leave=(
@@ -168,7 +171,7 @@ ENGLISH = Lexicon(
         "to": 2, "too": 2, "you": 2, "for": 4, "fore": 4, "far": 4, "ate": 8, "eat": 8, "won": 1, "wan": 1, "tin": 10,
         "then": 10, "tan": 10, "tree": 3, "free": 3, "fife": 5, "fight": 5, "sick": 6, "sex": 6,
         "night": 9, "mine": 9, "line": 9,
-        "leaven": 11, "levin": 11, "heaven": 11,
+        "tend": 10, "end": 10, "and": 10, "leaven": 11, "levin": 11, "heaven": 11,
     },
     and_what_of=("and ", "what about ", "and what about ", "how about ", "and how about "),
     next_week=("next week", "week after"),
@@ -264,6 +267,7 @@ SPANISH = Lexicon(
         "para nada", "de momento no", "por ahora no", "asi esta bien", "no eso es todo", "no nada mas", "con eso basta",
         "ya esta", "no esta bien", "nada mas gracias", "no no",
     ),
+    no_more=("eso es todo", "es todo", "ya esta", "con eso basta", "asi esta bien"),
     wants=("si", "claro"),
     thanks=("gracias",),
     leave=("olvidelo", "olvidalo", "dejelo", "dejalo", "da igual", "empezar de nuevo", "volver a empezar",

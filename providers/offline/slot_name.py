@@ -87,7 +87,16 @@ def _name_of(text: str, after: list[str], words: list[str], lexicon: Lexicon, *,
     mended, is_sure = mend(chosen, capitals, lexicon)
     start = words.index(chosen[0])
     said = [word if word not in chosen else (written.get(word) or word) for word in mended]
-    return Found(" ".join(one.title() for one in said), start, start + len(chosen), is_sure)
+    value = " ".join(_capital(one) for one in said)
+    return Found(value, start, start + len(chosen), is_sure)
+
+
+def _capital(word: str) -> str:
+    """ "o'neil" → O'Neil, "Eric's" → Eric."""
+    word = re.sub(r"['’]s$", "", word)
+    if re.fullmatch(r"[OoDd]['’]\w+", word):
+        return word.title()
+    return "-".join(one.capitalize() for one in word.split("-"))
 
 
 def _from_the_name(words: list[str], lexicon: Lexicon) -> list[str]:

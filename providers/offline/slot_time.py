@@ -85,7 +85,7 @@ def _misheard_hour(found: Found, words: list[str], lexicon: Lexicon) -> Found:
     before = words[: found.start]
     while before and (before[-1] in ("in", "the", "it", "of", "at", "add") or similarity(before[-1], "oclock") >= 0.5):
         before.pop()
-    hour = lexicon.hour_sounds.get(before[-1]) if before else None
+    hour = lexicon.hour_sounds.get(before[-1]) if before and (before[-1] != "and" or len(before) == 1) else None
     if hour is None or len(found.value.split()) != 3:
         return found
     return _english(hour, 0, words, len(before) - 1, found.end) or found
@@ -109,6 +109,8 @@ def _read_english_time(words: list[str], at: int, lexicon: Lexicon, strict: bool
     hour = _hour(words, at, lexicon)
     if hour is None and left[:1] == ["oclock"]:
         hour = _misheard_number(words, at, lexicon)  # "too o'clock"
+    if hour is None and not strict and at and words[at - 1] == "at" and not left:
+        hour = _misheard_number(words, at, lexicon)  # "at free"
     if hour is not None:
         end = at + hour[1]
         minute = read_number(words, end, lexicon) if end < len(words) else None

@@ -57,6 +57,18 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "that's it": (
+        CLINIC,
+        [
+            ("A filling on Monday at three, my name is Laura Scott.", "Is that right"),
+            ("That's it, thank you.", "You are booked, Laura Scott"),
+            ("That's it, thank you.", "Goodbye. <end_call>"),
+        ],
+    ),
+    "an emergency before anything else": (
+        CLINIC,
+        [("Do you take people without appointments? My tooth broke, and it's very painful.", "line. Is there")],
+    ),
     "a day that was, before a wish for another": (
         CLINIC,
         [
