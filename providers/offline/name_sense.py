@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from providers.offline.lexicon import Lexicon
@@ -74,8 +75,26 @@ def mend(words: list[str], written: list[bool], lexicon: Lexicon) -> tuple[list[
 @lru_cache(REMEMBERED)
 def _nearest(word: str, is_first: bool, lexicon: Lexicon) -> str:
     """The most frequent common name that sounds like `word`; empty when none is near enough."""
-    if len(word) < MIN_SNAP_CHARS or len(telephone_sound(word)) < MIN_SNAP_SOUNDS + is_first:
+    key = telephone_sound(word)
+    if len(word) < MIN_SNAP_CHARS or len(key) < MIN_SNAP_SOUNDS + is_first:
         return ""
-    names = lexicon.first_names if is_first else lexicon.last_names
-    near, _, _, name = max((similarity(word, name), -distance(word, name), -at, name) for at, name in enumerate(names))
-    return name if near >= SURE and distance(word, name) <= MAX_LETTERS else ""
+    found = _by_sound(lexicon, is_first)
+    near = {name for one in _slips(key) for name in found.get(one, ())}
+    likely = [name for name in near if similarity(word, name) >= SURE and distance(word, name) <= MAX_LETTERS]
+    rank = {name: at for at, name in enumerate(lexicon.first_names if is_first else lexicon.last_names)}
+    return min(likely, key=lambda one: (-similarity(word, one), distance(word, one), rank[one]), default="")
+
+
+@lru_cache(4)
+def _by_sound(lexicon: Lexicon, is_first: bool) -> Mapping[str, list[str]]:
+    """Names by their telephone sound and by what is left of it less one: there are too many to look at each."""
+    found: dict[str, list[str]] = {}
+    for name in lexicon.first_names if is_first else lexicon.last_names:
+        for one in _slips(telephone_sound(name)):
+            found.setdefault(one, []).append(name)
+    return found
+
+
+def _slips(key: str) -> tuple[str, ...]:
+    """`key`, and less one sound: two that are SURE alike share one of these."""
+    return (key, *(key[:at] + key[at + 1 :] for at in range(len(key))))

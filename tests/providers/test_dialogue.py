@@ -752,6 +752,16 @@ def test_a_turn_costs_little_however_long_the_call() -> None:
     assert (time.perf_counter() - began) / 20 < 0.02
 
 
+def test_words_that_nobody_knows_cost_little() -> None:
+    talk = Talk(CLINIC)
+    talk.say("A filling on Monday at three.")
+    began = time.perf_counter()
+    for number in range(10):
+        word = "".join(chr(97 + (number * 7 + at * at) % 26) for at in range(8))
+        answer(CLINIC, [*talk.messages, Message("user", f"it's {word} lox{word}")])
+    assert (time.perf_counter() - began) / 10 < 0.02
+
+
 def test_held_out_paraphrases() -> None:
     right, total, wrong = understood("heldout_paraphrases.yaml")
     assert total >= 60
