@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from server import breakage, logs, memory
 from server.call.capture import CaptureStore
+from server.call.capture_keeper import CaptureBounds
 from server.call.clips import Clips
 from server.call.pacer import Pacer
 from server.call.plane import CallPlane
@@ -136,7 +137,7 @@ class _Process:
                 ttl_s=config.limits.stream_token_ttl_s,
             )
             answers = SharedAnswers(redis, key, clock, on_fallback=self._metrics.webhook_answer_fallback.inc)
-            captures = CaptureStore(config.store.data_dir / "capture", clock, secrets=config.secrets)
+            captures = self._captures()
             captures.start()
             stack.callback(captures.close)
             twilio, telnyx = self._twilio(http), self._telnyx(http)
@@ -158,6 +159,18 @@ class _Process:
                 stack.push_async_callback(desk.close)
                 routes += telnyx_routes(desk, TelnyxSignature(config.telnyx.public_key), clock.wall_s)
             await self._serve(plane, agents, answers, shipper, upkeep, routes)
+
+    def _captures(self) -> CaptureStore:
+        wanted = self._config.captures
+        bounds = CaptureBounds(
+            max_total_bytes=wanted.max_total_bytes,
+            max_age_s=wanted.max_days * 86_400.0,
+            min_free_bytes=wanted.min_free_bytes,
+        )
+        folder = self._config.store.data_dir / "capture"
+        return CaptureStore(
+            folder, self._clock, secrets=self._config.secrets, bounds=bounds, metrics=self._metrics
+        )
 
     def _plane(
         self,

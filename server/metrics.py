@@ -130,6 +130,14 @@ class Metrics:
         self.spool_depth = Gauge("spool_depth_records", "Facts not yet in PostgreSQL", registry=registry)
         self.spool_age = Gauge("spool_age_seconds", "Age of the oldest fact not yet in PostgreSQL", registry=registry)
 
+        self.capture_bytes = Gauge("capture_bytes", "Captures on the disk, as of the last look", registry=registry)
+        self.captures_deleted = Counter(
+            "captures_deleted_total", "Captures that were too old or too much", ("reason",), registry=registry
+        )
+        self.captures_skipped = Counter(
+            "captures_skipped_total", "Streams without a capture because the disk was nearly full", registry=registry
+        )
+
         self.http_requests = Counter(
             "http_requests_total", "Answered HTTP requests", ("method", "status"), registry=registry
         )
@@ -151,6 +159,8 @@ class Metrics:
             self.media_frames.labels(direction)
         for part in ("ring", "reader", "silero"):
             self.media_overruns.labels(part)
+        for reason in ("age", "total"):
+            self.captures_deleted.labels(reason)
 
     def observe_turn(
         self, stages_ms: Mapping[str, float], latency_ms: float, channel: str, providers: Mapping[str, str]

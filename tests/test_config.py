@@ -61,6 +61,8 @@ def test_nothing_set_is_a_local_embedded_server(tmp_path: Path) -> None:
     assert config.store.data_dir == tmp_path / "var"
     assert config.store.agents_dir == tmp_path / "agents"
     assert (config.media.pacer_lead_ms, config.media.pacer_chunk_ms) == (200, 100)
+    assert (config.captures.max_total_bytes, config.captures.max_days) == (10 << 30, 7)
+    assert Config.from_env({"CAPTURE_MIN_FREE_BYTES": "20000000000"}).captures.min_free_bytes == 20_000_000_000
     assert (config.log.level, config.log.format, config.log.transcripts) == ("info", "json", False)
     providers = config.providers
     services = (providers.azure_speech, providers.openai, providers.groq, providers.azure_openai, providers.compatible)
@@ -161,6 +163,11 @@ def test_production_is_read_whole() -> None:
         ({"COMPATIBLE_BASE_URL": "http://x/v1"}, "COMPATIBLE_MODEL"),
         ({"COMPATIBLE_API_KEY": "compatible-key"}, "COMPATIBLE_BASE_URL"),
         ({"TALKSPURT_SPANISH_STT": "/does/not/exist"}, "TALKSPURT_SPANISH_STT"),
+        ({"CAPTURE_MAX_TOTAL_BYTES": "1000000"}, "CAPTURE_MAX_TOTAL_BYTES"),
+        ({"CAPTURE_MAX_TOTAL_BYTES": "1000000000000001"}, "CAPTURE_MAX_TOTAL_BYTES"),
+        ({"CAPTURE_MAX_DAYS": "0"}, "CAPTURE_MAX_DAYS"),
+        ({"CAPTURE_MIN_FREE_BYTES": "-1"}, "CAPTURE_MIN_FREE_BYTES"),
+        ({"CAPTURE_MIN_FREE_BYTES": "1" * 19}, "CAPTURE_MIN_FREE_BYTES"),
         ({"PACER_LEAD_MS": "59"}, "PACER_LEAD_MS"),
         ({"PACER_LEAD_MS": "1001"}, "PACER_LEAD_MS"),
         ({"PACER_CHUNK_MS": "50"}, "PACER_CHUNK_MS"),

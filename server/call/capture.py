@@ -4,7 +4,8 @@
                   ▲ tape: media messages and scores, written natively
 
 Nothing here makes a call wait or fail. A disk that refuses ends the capture; one that hangs fills a bounded buffer and
-then ends it too; a file at its largest says that it is truncated. Audio is kept only where the agent's settings say so.
+then ends it too; a file at its largest says that it is truncated, and server/call/capture_keeper.py keeps the folder
+within its bounds. Audio is kept only where the agent's settings say so.
 Secrets are removed before anything is kept: custom parameters and tokens from messages, pressed keys unless the agent
 keeps them (server/call/keymask.py), the server's own keys from all of it.
 """
@@ -12,6 +13,7 @@ keeps them (server/call/keymask.py), the server's own keys from all of it.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import queue
@@ -44,10 +46,12 @@ from server.call.capture_file import (
     of_tape,
     tape_block,
 )
+from server.call.capture_keeper import LOOK_S, CaptureBounds, CaptureKeeper
 from server.call.keymask import KeyMask
 from server.call.scrub import REMOVED, scrubbed
 from server.clock import Clock
 from server.dialogue import event as ev
+from server.metrics import Metrics
 from server.wire.event import MediaFormat
 
 log = logging.getLogger(__name__)
@@ -184,12 +188,14 @@ class _File:
         self._left_bytes = 0
         self._compress = compressor()
 
-    def write(self, records: bytes, tape: bytes) -> None:
+    def write(self, records: bytes, tape: bytes) -> int:
+        """Returns by how much the file has grown, bytes."""
         if self.is_closed:
-            return
+            return 0
+        before = self._left_bytes
         try:
             if self._fd < 0:
-                self._begin()
+                before = self._begin()
             packed = (tape_block(tape) if tape else b"") + _packed(self._compress, records)
             if len(packed) > self._left_bytes - END_BYTES:
                 log.info("capture is truncated: %s", self.path.name, extra={"event": "capture_truncated"})
@@ -199,6 +205,7 @@ class _File:
         except OSError as error:
             log.warning("capture ended: %s", error, extra={"event": "capture_failed"})
             self.close(is_whole=False)
+        return before - self._left_bytes
 
     def close(self, *, is_whole: bool) -> None:
         """`is_whole`: nothing was lost; else the file says so, where the disk lets it."""
@@ -216,12 +223,21 @@ class _File:
         os.close(self._fd)
         self._fd = -1
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
+        """Returns how much there is room for, bytes."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._left_bytes = self._max_bytes - os.fstat(self._fd).st_size
-        if self._left_bytes > END_BYTES:
+        while True:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            # What is locked is not deleted; what was being deleted just now, by another process, is begun anew.
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+            found = os.fstat(self._fd)
+            if found.st_nlink:
+                break
+            os.close(self._fd)
+        room = self._left_bytes = self._max_bytes - found.st_size
+        if room > END_BYTES:
             self._append(MAGIC)
+        return room
 
     def _append(self, data: bytes) -> None:
         view = memoryview(data)
@@ -241,10 +257,21 @@ class CaptureStore:
         refused: captures that ended because too much waited for the disk.
     """
 
-    def __init__(self, folder: Path, clock: Clock, *, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        secrets: Iterable[str] = (),
+        bounds: CaptureBounds | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`bounds`: of the whole folder; None: it has none."""
         self.folder = folder
         self.refused = 0
         self._clock = clock
+        self._metrics = metrics or Metrics()
+        self._keeper = CaptureKeeper(folder, bounds or CaptureBounds(), clock, self._metrics)
         # Texts that a provider's error may hold; as they stand in JSON.
         self._secrets = tuple(orjson.dumps(one)[1:-1] for one in secrets if len(one) >= 4)
         self._open: dict[Capture, None] = {}
@@ -257,6 +284,7 @@ class CaptureStore:
         self._thread = threading.Thread(target=self._write_all, name="capture", daemon=True)
 
     def start(self) -> None:
+        self._keeper.look()
         self._thread.start()
 
     def close(self) -> None:
@@ -278,9 +306,12 @@ class CaptureStore:
         may_reorder: bool,
         resumed: bool,
     ) -> Capture | None:
-        """The capture of a stream; None where the agent's settings want none."""
+        """The capture of a stream; None where the agent's settings want none, or the disk is nearly full."""
         wanted = settings.capture
         if not wanted.enabled:
+            return None
+        if not self._keeper.has_room:
+            self._metrics.captures_skipped.inc()
             return None
         head = {
             "call_id": call_id, "carrier": carrier, "stream_id": stream_id, "codec": fmt.codec, "rate_hz": fmt.rate_hz,
@@ -326,7 +357,14 @@ class CaptureStore:
     # ── the writer thread ─────────────────────────────────────────────────────────────────────────────────────
 
     def _write_all(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while True:
+            self._keeper.keep()
+            try:
+                item = self._queue.get(timeout=LOOK_S)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
             file, content = item
             if isinstance(content, bool):
                 file.close(is_whole=content)
@@ -334,7 +372,7 @@ class CaptureStore:
             records = b"".join(content.records)
             if any(secret in records for secret in self._secrets):
                 records = b"".join(self._without_secrets(one) for one in content.records)
-            file.write(records, b"".join(content.tape))
+            self._keeper.total_bytes += file.write(records, b"".join(content.tape))
             self._written_bytes += content.size
 
     def _without_secrets(self, record: bytes) -> bytes:

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 from server.config.breakage import LOOPBACK, Breakage, check_nobody_calls
 from server.config.breakage import VARIABLE as BREAKAGE_VARIABLE
+from server.config.capture import VARIABLES as CAPTURE_VARIABLES
+from server.config.capture import CaptureConfig
 from server.config.carrier import VARIABLES as CARRIER_VARIABLES
 from server.config.carrier import TelnyxConfig, TwilioConfig
 from server.config.provider import VARIABLES as PROVIDER_VARIABLES
@@ -57,6 +59,7 @@ VARIABLES: tuple[str, ...] = (
     "DATABASE_URL", "REDIS_URL", "ALLOW_EMBEDDED", "DATA_DIR", "AGENTS_DIR", "TALKSPURT_SECRET",
     "PACER_LEAD_MS", "PACER_CHUNK_MS",
     "LOG_LEVEL", "LOG_FORMAT", "LOG_TRANSCRIPTS", BREAKAGE_VARIABLE,
+    *CAPTURE_VARIABLES,
     *CARRIER_VARIABLES,
     *PROVIDER_VARIABLES,
 )  # fmt: skip
@@ -231,6 +234,7 @@ class Config:
     telnyx: TelnyxConfig = field(default_factory=TelnyxConfig)
     providers: ProviderConfig = field(default_factory=ProviderConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
+    captures: CaptureConfig = field(default_factory=CaptureConfig)
     log: LogConfig = field(default_factory=LogConfig)
     breakage: Breakage = ""  # the server is broken on purpose, for tests
 
@@ -321,6 +325,7 @@ class Config:
             telnyx=TelnyxConfig.from_env(env),
             providers=ProviderConfig.from_env(env),
             media=MediaConfig.from_env(env),
+            captures=CaptureConfig.from_env(env),
             log=LogConfig.from_env(env),
             **read(env, {"breakage": (BREAKAGE_VARIABLE, lower)}),
         )

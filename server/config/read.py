@@ -47,7 +47,7 @@ def networks(variable: str, text: str) -> tuple[Network, ...]:
 
 
 def whole(variable: str, text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise ConfigError(variable, "a whole number", text)
     return int(text)
 
