@@ -236,7 +236,7 @@ def test_what_chat_is_refused_is_understood(program: Path, tmp_path: Path) -> No
                 async with closing(model(name, peer)) as one:
                     busy = await failure(one, "speed")
                     assert isinstance(busy, ProviderRejected) and (busy.status, busy.retryable) == (429, True), name
-                    assert busy.retry_after_ms == 7000 and one.limits is not None, name
+                    assert busy.retry_after_ms == 7000 and one._link.limits.newest is not None, name
                     poor = await failure(one, "money")
                     assert isinstance(poor, ProviderRejected) and (poor.status, poor.retryable) == (429, False), name
                     assert isinstance(await failure(one, "violence"), ProviderFiltered), name
