@@ -20,11 +20,11 @@ class Lexicon:
     that is the last one with another value. `leads_to` and `instead` say that a value is the new one. A yes with
     `yes_but` may be no yes; one that begins with `wants` goes on to something, another with `thanks` ends it.
     `no_more` says no to "anything else?" and yes to a read-back.
-    `hour_sounds` are words that an hour is misheard as; `time_words` stand in times only. `next_week` beside a weekday
-    makes it the one of the week to come. `bounds` before a day or an hour say that another one is meant ("until two"),
-    `busy` ones that it is none at all ("I finish work at four"). `i_am` begins a name that is corrected; a name after
-    `of_others` is not the caller's. `first_names` and `last_names` are common ones, the most frequent first; those that
-    are everyday words too are in `name_words`.
+    `hour_sounds` and `day_sounds` are words that an hour and a weekday are misheard as; `time_words` stand in times
+    only. `next_week` beside a weekday makes it the one of the week to come. `bounds` before a day or an hour say that
+    another one is meant ("until two"), `busy` ones that it is none at all ("I finish work at four"). `i_am` begins a
+    name that is corrected; a name after `of_others` is not the caller's. `first_names` and `last_names` are common
+    ones, the most frequent first; those that are everyday words too are in `name_words`.
     """
 
     stop_words: frozenset[str]
@@ -53,6 +53,7 @@ class Lexicon:
     instead: tuple[str, ...]
     yes_but: tuple[str, ...]
     hour_sounds: Mapping[str, int]
+    day_sounds: Mapping[str, str]
     and_what_of: tuple[str, ...]
     next_week: tuple[str, ...]
     time_words: frozenset[str]
@@ -167,6 +168,12 @@ ENGLISH = Lexicon(
     leads_to=("to", "till", "until", "for"),
     instead=("instead", "rather"),
     yes_but=("it is", "but", "the name", "my name", "only", "except"),
+    day_sounds={
+        "wendy": "wednesday", "wendys": "wednesday", "when is day": "wednesday", "windy": "wednesday",
+        "mindy": "monday",
+        "money": "monday", "moon day": "monday", "thirsty": "thursday", "try day": "friday", "fry day": "friday",
+        "sat a day": "saturday", "set a day": "saturday", "that a day": "saturday", "sadder day": "saturday",
+    },
     hour_sounds={
         "to": 2, "too": 2, "you": 2, "for": 4, "fore": 4, "far": 4, "ate": 8, "eat": 8, "won": 1, "wan": 1, "tin": 10,
         "then": 10, "tan": 10, "tree": 3, "free": 3, "fife": 5, "fight": 5, "sick": 6, "sex": 6,
@@ -279,6 +286,7 @@ SPANISH = Lexicon(
     instead=("vez",),
     yes_but=("pero", "el nombre", "mi nombre", "salvo"),
     hour_sounds={},
+    day_sounds={},
     and_what_of=("y ", "que tal ", "y que tal ", "que hay de ", "y que hay de "),
     next_week=("semana que viene", "proxima semana", "semana proxima"),
     time_words=frozenset("media cuarto hora horas las tarde noche".split()),

@@ -58,6 +58,11 @@ def _named_days(words: list[str], lexicon: Lexicon) -> Iterator[Found]:
 
 def _sounds_like_a_day(words: list[str], lexicon: Lexicon) -> Found | None:
     """A day was asked for, and something like one was heard: "how about Cersei". It is read back before it counts."""
+    text = f" {' '.join(words)} "
+    for said, day in lexicon.day_sounds.items():
+        if (at := text.find(f" {said} ")) >= 0:
+            start = text[: at + 1].count(" ") - 1
+            return Found(lexicon.weekdays[day], start, start + said.count(" ") + 1)
     best: tuple[float, Found] | None = None
     for said, start, end, is_rare in _misheard(words, lexicon):
         for day in lexicon.weekdays:

@@ -57,6 +57,18 @@ class Talk:
 
 
 CONVERSATIONS = {
+    "a yes that was misheard, and a day that sounds like a name": (
+        CLINIC,
+        [
+            ("A filling on Monday at three, my name is Laura Scott.", "Is that right"),
+            ("Select.", "was that a yes or a no?"),
+            ("No, Wendy,", "filling, Wednesday, 3 o'clock, for Laura Scott. Is that right"),
+        ],
+    ),
+    "a goodbye in the place of a name": (
+        CLINIC,
+        [("A filling on Monday at three.", "your name"), ("Good bye.", "Goodbye. <end_call>")],
+    ),
     "that's it": (
         CLINIC,
         [

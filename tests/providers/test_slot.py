@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.offline.dialogue_form import RESEMBLES
+from providers.offline.dialogue_fill import RESEMBLES
 from providers.offline.lexicon import ENGLISH, SPANISH
 from providers.offline.slot import find, resemblance
 from providers.offline.slot_spec import Slot
@@ -100,6 +100,8 @@ def test_spanish_time(text: str, expected: str | None) -> None:
         ("en", "I can't come on Thursday.", "Thursday"),
         ("en", "I can't come into morrow after all.", "tomorrow"),
         ("en", "So maybe, may be two o'clock.", None),
+        ("en", "That a day, then.", "Saturday"),
+        ("en", "It was thirsty.", "Thursday"),
         ("es", "el viernes", "el viernes"),
         ("es", "el próximo miércoles", "el miércoles"),
         ("es", "pasado mañana", "pasado mañana"),
