@@ -1,7 +1,7 @@
-"""What every provider must do, for any adapter: a new one only needs a column in table.py and a rig in rigs.py.
+"""What every provider must do while all is well, and how answers are taken; cells.py makes services misbehave.
 
-`try_cell` runs one cell of the table. The checks await real adapters at real sockets; the one wait is for the adapter
-itself. `fails`, `say` and `next_final` serve the tests of single adapters as well.
+The checks await real adapters at real sockets; the one wait is for the adapter itself. `fails`, `say`, `next_final` and
+`cancels_within_a_frame` serve the tests of single adapters as well.
 """
 
 from __future__ import annotations
@@ -27,71 +27,13 @@ from providers.base import (
     TranscriptStream,
     WordMark,
 )
-from providers.breaker import Budget
 from providers.deadline import with_deadlines
 from providers.errors import ProviderError, ProviderTimeout
-from providers.fallback_synthesizer import FallbackSynthesizer, SpeechCandidate
-from providers.health import ProviderHealth
-from tests.providers.rigs import Rig, places
-from tests.providers.table import Case
+from tests.providers.rigs import Rig
 
-Answer = tuple[list[Any], ProviderError | None, Callable[[Any], Awaitable[None]]]
-"""What came, the error, and the proof, by an adapter, that the next request is another story."""
 FRAME_S = 0.02
 CANCELS = 5
-TRIES = 4
 ANSWER_S = 20.0
-SECRET = "sim-key"
-
-
-async def try_cell(rig: Rig, row: str, cases: tuple[Case, ...]) -> None:
-    """All cases of one cell, each drawn place of theirs."""
-    if row in ("stream", "cancel"):
-        await _WELL[rig.kind, row](rig)
-        return
-    for at, case in enumerate(cases):
-        adapter = rig.make(**case.options)
-        try:
-            for how in places(case, seed=at):
-                for left in reversed(range(TRIES)):
-                    if await _try(rig, adapter, case, how, is_last=not left):
-                        break
-        except BaseException as error:
-            error.add_note(f"{row}: {case.fault or case.request} {how}")
-            raise
-        finally:
-            await adapter.aclose()
-            rig.clear()
-
-
-async def _try(rig: Rig, adapter: Any, case: Case, how: Mapping[str, Any], *, is_last: bool) -> bool:
-    """False: a busy machine; our deadline passed before the simulator had come to its fault."""
-    has_fault = rig.strike is not None and bool(case.fault)
-    struck, asked = rig.struck(case) if has_fault else 0, rig.asked()
-    if rig.strike is not None and has_fault:
-        rig.strike(case, how)
-    given, error, goes_on = await _ANSWERS[rig.kind](rig, adapter, case)
-    if has_fault and isinstance(error, ProviderTimeout) and rig.struck(case) - struck < case.times and not is_last:
-        rig.clear()
-        return False
-    if case.error is None:
-        assert error is None, repr(error)
-    else:
-        check_error(adapter.name, error, case.error, secret=SECRET, **case.attributes)
-    if has_fault:
-        assert rig.struck(case) - struck == case.times, "the fault did not come to pass, or once too often"
-        if error is not None:
-            assert rig.asked() - asked == case.times * bool(asked or rig.asked()), "another number of attempts"
-    if case.heard == "nothing":
-        assert not given, given
-    elif case.tries == 1:
-        assert given
-    # Limits that are as short as a case needs them are no limits for an answer.
-    again = adapter if not case.options and case.fault != "closed" else rig.make()
-    await goes_on(again)
-    if again is not adapter:
-        await again.aclose()
-    return True
 
 
 def check_error(
@@ -109,16 +51,16 @@ async def fails(
     adapter: ChatModel | Synthesizer, request: Any, error: type[ProviderError], *, secret: str = "", **attributes: Any
 ) -> tuple[list[Any], ProviderError]:
     """`request` ends in exactly this error of this adapter, with these attributes. What came before it, and it."""
-    heard, caught = await _drained(adapter.stream(request))
+    heard, caught = await drained(adapter.stream(request))
     check_error(adapter.name, caught, error, secret=secret, **attributes)
     assert caught is not None
     return heard, caught
 
 
-# ── one request that suffers ──────────────────────────────────────────────────────────────────────────────────
+# ── one answer ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _drained(
+async def drained(
     stream: AsyncIterator[Any], after_first: Callable[[], Awaitable[None]] | None = None
 ) -> tuple[list[Any], ProviderError | None]:
     """What comes, and the error at its end; after that nothing may come."""
@@ -136,116 +78,7 @@ async def _drained(
     return given, error
 
 
-def _shielded(rig: Rig, adapter: Any, case: Case) -> AsyncIterator[Any]:
-    request = rig.changed(case.request) if case.fault != "closed" else rig.long
-    if case.shield == "check":
-        # Nobody else to ask, and no second time.
-        health = ProviderHealth("tts", adapter.name, retries=Budget(0.0, start=0.0))
-        candidates = [SpeechCandidate(adapter, health, voice=request.voice)]
-        return FallbackSynthesizer(candidates).stream(request)
-    stream: AsyncIterator[Any] = adapter.stream(request)
-    if case.shield == "deadlines":
-        limits = {"first_ms": case.first_ms, "idle_ms": case.idle_ms, "total_ms": 10_000}
-        return with_deadlines(stream, **limits, provider=adapter.name)
-    return stream
-
-
-def _must_be(heard: Any, whole: Any, case: Case, ms: float) -> None:
-    """All of the right answer, or its beginning; where there is no end to it, no more than the limit."""
-    if case.most:
-        assert 0.9 * case.most < ms <= case.most, ms
-    elif case.error is None:
-        assert heard == whole
-    else:
-        assert whole[: len(heard)] == heard and len(heard) < len(whole), "not the beginning of the answer"
-
-
-async def _model_answers(rig: Rig, adapter: Any, case: Case) -> Answer:
-    given, error = await _drained(_shielded(rig, adapter, case))
-    whole = rig.whole() if rig.whole is not None else _text(await _all(rig.make().stream(rig.request)))
-    _must_be(text := _text(given), whole, case, len(text))
-    # A call or an end that is told of an answer that failed would be acted upon.
-    assert isinstance(given[-1], ChatDone) if error is None else all(isinstance(one, TextDelta) for one in given)
-
-    async def goes_on(again: Any) -> None:
-        assert _text(await _all(again.stream(rig.request))) == whole, "a failure outlived its request"
-
-    return given, error, goes_on
-
-
-async def _voice_answers(rig: Rig, adapter: Any, case: Case) -> Answer:
-    closing = adapter.aclose if case.fault == "closed" else None
-    given, error = await _drained(_shielded(rig, adapter, case), closing)
-    given = [one for one in given if isinstance(one, AudioChunk)]
-    sound = _sound(given)
-    if case.fault != "closed" and (sound or error is None):
-        whole = rig.whole() if rig.whole is not None else _sound(await _all(rig.make().stream(rig.request)))
-        _must_be(sound, whole, case, len(sound) / 2 / 24)
-
-    async def goes_on(again: Any) -> None:
-        sound = _sound(await _all(again.stream(rig.request)))
-        assert sound and (rig.whole is None or sound == rig.whole()), "something of the failed clause"
-
-    return given, error, goes_on
-
-
-async def _ear_answers(rig: Rig, adapter: Any, case: Case) -> Answer:
-    """Utterances until one fails. What is given on are Finals: those of the utterances before, each once."""
-    try:
-        stream = await adapter.open(rig.changed(case.request))
-    except ProviderError as caught:
-
-        async def opens(again: Any) -> None:
-            await _hears(rig, await again.open(rig.request))
-
-        return [], caught, opens
-    given, error = await _heard(rig, adapter, stream, case)
-
-    async def goes_on(again: Any) -> None:
-        if error is not None and rig.stays_failed:
-            await _stays_failed(stream, error, rig)
-        if error is None or rig.stays_failed or case.request or again is not adapter:
-            await stream.aclose()
-            await _hears(rig, await again.open(rig.request))
-        else:
-            await _hears(rig, stream)
-            await stream.aclose()
-
-    return given, error, goes_on
-
-
-async def _heard(
-    rig: Rig, adapter: Any, stream: TranscriptStream, case: Case
-) -> tuple[list[Final], ProviderError | None]:
-    given: list[Final] = []
-    events = aiter(stream)
-    for number, audio in enumerate(rig.utterances, 1):
-        await say(stream, number, audio, rig.chunk_bytes)
-        if case.fault == "closed":
-            await adapter.aclose()
-        stream.commit_nowait(number)
-        try:
-            final = await next_final(events)
-        except ProviderError as error:
-            return given, error
-        assert final.utterance_no == number
-        assert number > 1 or rig.whole is None or final.text == rig.whole()
-        given.append(final)
-    return given, None
-
-
-async def _stays_failed(stream: TranscriptStream, caught: ProviderError, rig: Rig) -> None:
-    """Nothing is heard of a stream that failed, whatever it is told; it does not complain either."""
-    await say(stream, 8, rig.utterances[0], rig.chunk_bytes)
-    stream.commit_nowait(8)
-    with pytest.raises(type(caught)):
-        await anext(aiter(stream))
-    await stream.aclose()
-    with pytest.raises(StopAsyncIteration):
-        await anext(aiter(stream))
-
-
-async def _hears(rig: Rig, stream: TranscriptStream) -> None:
+async def hears(rig: Rig, stream: TranscriptStream) -> None:
     """The next utterance is heard, whole, and nothing before it."""
     await say(stream, 9, rig.utterances[0], rig.chunk_bytes)
     stream.commit_nowait(9)
@@ -274,22 +107,22 @@ async def next_final(stream: AsyncIterator[Any]) -> Final:
 # ── all is well ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _model_streams(rig: Rig) -> None:
+async def model_streams(rig: Rig) -> None:
     model = rig.make()
-    events = await _all(model.stream(rig.request))
+    events = await all_of(model.stream(rig.request))
     assert any(isinstance(one, TextDelta) and one.text for one in events)
     assert all(isinstance(one, TextDelta | ToolCall | ChatDone) for one in events)
     assert [isinstance(one, ChatDone) for one in events] == [False] * (len(events) - 1) + [True]
-    assert events == await _all(model.stream(rig.request)), "the same request, another answer"
-    assert rig.whole is None or _text(events) == rig.whole()
+    assert events == await all_of(model.stream(rig.request)), "the same request, another answer"
+    assert rig.whole is None or text_of(events) == rig.whole()
     await model.aclose()
     await model.aclose()
 
 
-async def _voice_streams(rig: Rig) -> None:
+async def voice_streams(rig: Rig) -> None:
     voice = rig.make()
     seconds = 0.0
-    events = await _all(voice.stream(rig.request))
+    events = await all_of(voice.stream(rig.request))
     for one in events:
         assert isinstance(one, AudioChunk | WordMark)
         if isinstance(one, AudioChunk):
@@ -298,7 +131,7 @@ async def _voice_streams(rig: Rig) -> None:
             assert len(one.audio) <= second, "a chunk of more than a second"
             seconds += len(one.audio) / second
     assert seconds >= 1, "expected at least a second of audio"
-    assert rig.whole is None or _sound(events) == rig.whole()
+    assert rig.whole is None or sound_of(events) == rig.whole()
     await voice.aclose()
     await voice.aclose()
 
@@ -346,16 +179,16 @@ async def cancels_within_a_frame(adapter: ChatModel | Synthesizer, request: Any)
     await within_a_frame(is_cancelled)
 
 
-async def _cancels(rig: Rig) -> None:
+async def cancels(rig: Rig) -> None:
     adapter = rig.make()
     await cancels_within_a_frame(adapter, rig.long)
-    events = await _all(adapter.stream(rig.request))
-    heard = _text(events) if rig.kind == "model" else _sound(events)
+    events = await all_of(adapter.stream(rig.request))
+    heard = text_of(events) if rig.kind == "model" else sound_of(events)
     assert heard and (rig.whole is None or heard == rig.whole()), "something of the one that was cancelled"
     await adapter.aclose()
 
 
-async def _ear_streams(rig: Rig) -> None:
+async def ear_streams(rig: Rig) -> None:
     """One Final for each committed utterance, its times in order; none for audio outside; closed twice."""
     transcriber = rig.make()
     stream = await transcriber.open(rig.request)
@@ -396,7 +229,7 @@ async def _resumes(rig: Rig, transcriber: Transcriber) -> None:
     await stream.aclose()
 
 
-async def _ear_cancels(rig: Rig) -> None:
+async def ear_cancels(rig: Rig) -> None:
     """While it recognises, while nobody speaks, and when a deadline around it gives it up."""
     transcriber = rig.make()
 
@@ -423,26 +256,19 @@ async def _ear_cancels(rig: Rig) -> None:
     assert late.value.phase == "first"
     with pytest.raises(StopAsyncIteration):
         await anext(aiter(waiting))
-    await _hears(rig, await transcriber.open(rig.request))
+    await hears(rig, await transcriber.open(rig.request))
     await transcriber.aclose()
 
 
-_ANSWERS: Mapping[str, Any] = {"model": _model_answers, "voice": _voice_answers, "ear": _ear_answers}
-_WELL: Mapping[tuple[str, str], Any] = {
-    ("model", "stream"): _model_streams, ("voice", "stream"): _voice_streams, ("ear", "stream"): _ear_streams,
-    ("model", "cancel"): _cancels, ("voice", "cancel"): _cancels, ("ear", "cancel"): _ear_cancels,
-}  # fmt: skip
-
-
-async def _all(stream: AsyncIterator[Any]) -> list[Any]:
+async def all_of(stream: AsyncIterator[Any]) -> list[Any]:
     return [one async for one in stream]
 
 
-def _text(events: list[Any]) -> str:
+def text_of(events: list[Any]) -> str:
     return "".join(one.text for one in events if isinstance(one, TextDelta))
 
 
-def _sound(events: list[Any]) -> bytes:
+def sound_of(events: list[Any]) -> bytes:
     return b"".join(one.audio for one in events if isinstance(one, AudioChunk))
 
 
@@ -450,3 +276,9 @@ async def _duration(what: Awaitable[object]) -> float:
     began = time.perf_counter()
     await what
     return time.perf_counter() - began
+
+
+WELL: Mapping[tuple[str, str], Any] = {
+    ("model", "stream"): model_streams, ("voice", "stream"): voice_streams, ("ear", "stream"): ear_streams,
+    ("model", "cancel"): cancels, ("voice", "cancel"): cancels, ("ear", "cancel"): ear_cancels,
+}  # fmt: skip

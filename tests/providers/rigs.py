@@ -1,6 +1,6 @@
 """Each adapter of the table beside the service that it talks to: how it is made, asked, and made to suffer.
 
-A rig knows no outcome; table.py has those and conformance.py looks at them.
+A rig knows no outcome; table.py has those and cells.py looks at them.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ ROWS: Mapping[str, str] = {
     "bad request": "a model, voice, language, format or text that the service does not take",
     "first": "nothing useful in time",
     "idle": "a beginning, and then nothing more",
-    "silent": "the request is taken and not one byte comes back: the adapter's own limit",
+    "silent": "not one byte comes back, or none after a beginning: the adapter's own limit",
     "slow": "late, but in time",
     "401": "the key is refused",
     "403": "the account may not do this",
@@ -380,7 +380,10 @@ AZURE_VOICE: dict[str, Cell] = {
         Case(fault="cut", at="after_ms", between=(1, 2500), tries=5, heard="part", **UNAVAILABLE),
     ),
     "garbage": (
-        *(Case(fault=kind, heard="whole") for kind in ("garbage_binary", "unknown_path")),
+        *(
+            Case(fault=kind, heard="whole", **IN_TIME)
+            for kind in ("garbage_binary", "unknown_path", "garbage_text", "bad_json")
+        ),
         *(Case(fault=kind, shield="check", **PROTOCOL) for kind in ("noise", "riff_head", "flat")),
         Case(fault="empty", **PROTOCOL),
     ),
@@ -464,14 +467,16 @@ def as_markdown() -> str:
     """Rows of the table against adapters; those that have the same column share it. Reasons stand below."""
     reasons: dict[str, str] = {}
 
-    def in_words(cell: Cell) -> str:
+    def in_words(row: str, cell: Cell) -> str:
         if isinstance(cell, str):
             return reasons.setdefault(cell, "abcdefgh"[len(reasons)])
+        if row == "cancel":
+            return "at once"
         return ", ".join(dict.fromkeys(case.outcome for case in cell))
 
     columns: dict[tuple[str, ...], list[str]] = {}
     for name, column in TABLE.items():
-        columns.setdefault(tuple(in_words(column[row]) for row in ROWS), []).append(name)
+        columns.setdefault(tuple(in_words(row, column[row]) for row in ROWS), []).append(name)
     lines = [
         "| what the service does | " + " | ".join(", ".join(names) for names in columns.values()) + " |",
         "|---" * (1 + len(columns)) + "|",

@@ -13,8 +13,8 @@ from providers.observer import Unobserved
 from server.catalogue import Catalogue
 from server.config import Config
 from tests.bench.azure_client import serving
-from tests.providers import conformance as suite
 from tests.providers.azure_service import book, let_go
+from tests.providers.cells import try_cell
 from tests.providers.openai_service import run
 from tests.providers.rigs import rig_of
 from tests.providers.table import ROWS, STANDS_FOR, TABLE, Case, as_markdown
@@ -48,7 +48,7 @@ def test_cell(name: str, row: str, azure: Callable[[], AzureSim]) -> None:
         async with rig_of(name, azure) as rig:
             cell = TABLE[name][row]
             assert isinstance(cell, tuple)
-            await suite.try_cell(rig, row, cell)
+            await try_cell(rig, row, cell)
 
     run(main)
 
