@@ -95,10 +95,10 @@ def test_what_takes_too_long_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_instructions_that_were_not_counted_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"kernel": "fir_8_16", "isa": "avx2", "instructions": 1}
+    row = {"kernel": "fir_8_16", "isa": "avx2", "counts": {}}
     assert run(tmp_path, RESULT, rows=[row])[1]["not_checked"] == ""
     assert "NOT CHECKED" not in capsys.readouterr().err
-    code, report, _ = run(tmp_path, RESULT, rows=[row | {"instructions": None}])
+    code, report, _ = run(tmp_path, RESULT, rows=[row | {"counts": None}])
     assert code == 0 and "1 kernels were not counted" in report["not_checked"]
     assert capsys.readouterr().err.endswith("which takes valgrind: fir_8_16\n")
 
