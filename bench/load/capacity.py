@@ -17,8 +17,9 @@ from bench.load.crowd import Crowd
 from bench.load.load_caller import LoadCaller
 from bench.load.options import Options, parser
 from bench.load.report import COMMON_ROWS, Sound, run_bench
-from bench.load.rig import Bench, Floors, raised
+from bench.load.rig import Bench, Floors, native_isa, raised
 from bench.load.server_process import ServerProcess
+from bench.load.stacks import flame
 from bench.load.verdict import Result
 from bench.out_file import out_file
 
@@ -47,7 +48,12 @@ def main(argv: list[str], bench: Bench | None = None) -> int:
     """Returns 0 for valid runs in which nothing was broken, 1 for others, 2 when nothing could be measured."""
     made = parser("capacity", __doc__.splitlines()[0], calls=50, seconds=30)
     made.add_argument("--stacks", type=out_file, metavar="FILE", help="where the server's CPU went (load/stacks.py)")
+    made.add_argument("--flame", type=out_file, metavar="SVG", help="the same as a flame graph")
     asked = made.parse_args(argv)
-    if asked.stacks is not None:
-        bench = replace(bench or Bench(), serve=partial(Sampled, asked.stacks))
-    return run_bench(asked, run_once, COMMON_ROWS, bench)
+    stacks = asked.stacks or (asked.flame and asked.flame.with_suffix(".stacks"))
+    if stacks is not None:
+        bench = replace(bench or Bench(isa=native_isa()), serve=partial(Sampled, stacks))
+    code = run_bench(asked, run_once, COMMON_ROWS, bench)
+    if asked.flame and stacks.exists():
+        asked.flame.write_text(flame([stacks]))
+    return code

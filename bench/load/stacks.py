@@ -2,10 +2,12 @@
 
     python -m bench.load.stacks run FILE serve     runs `server` with these arguments, writes folded stacks at its end
     python -m bench.load.stacks show FILE …        the share of each file, and of each function with all it calls
+    python -m bench.load.stacks svg FILE … >G.svg  a flame graph of them; `capacity --flame G.svg` makes one at once
 
 A signal each 4 ms of the process's CPU (SIGPROF; the kernel's tick is the finest) notes what the main thread's event
 loop is doing, so nothing is stopped and no privilege is needed. C code is counted where Python goes on after it: the
-loop, the kernel's reads and picows' parsing show in `get_buffer` and `on_ws_frame`. FILE is what flamegraph.pl takes.
+loop, the kernel's reads and picows' parsing show in `get_buffer` and `on_ws_frame`. FILE is what flamegraph.pl takes
+too.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, FrameType
+
+from bench.load.flame import svg
 
 EVERY_S = 0.004
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,8 +98,16 @@ def show(paths: list[Path]) -> None:
             print(f"{share:7.1%}  {name}")
 
 
+def flame(paths: list[Path]) -> str:
+    """The flame graph of all of them, as SVG."""
+    lines = [line for path in paths for line in path.read_text().splitlines()]
+    return svg(lines, f"CPU of the event loop's thread, one sample for {EVERY_S * 1000:.0f} ms")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "run":
         run(Path(sys.argv[2]), sys.argv[3:])
+    elif sys.argv[1] == "svg":
+        print(flame([Path(one) for one in sys.argv[2:]]), end="")
     else:
         show([Path(one) for one in sys.argv[2:]])
