@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ PANELS = (
 )
 SHARES = ("p50", "p95", "p99")
 Line = tuple[str, list[int], list[float]]
+"""(label, numbers of calls, values)"""
+Panel = tuple[str, list[Line]]
+"""(title, lines)"""
 
 
 class PlotMissing(Exception):
@@ -29,8 +32,8 @@ def require_matplotlib() -> None:
         raise PlotMissing("--plot needs matplotlib: pip install 'talkspurt[bench]' (or: pip install matplotlib)")
 
 
-def panels(results: Sequence[dict[str, Any]]) -> list[tuple[str, list[Line]]]:
-    """(title, lines) of each panel that has something to show; a line is (share, calls, values)."""
+def panels(results: Sequence[dict[str, Any]]) -> list[Panel]:
+    """Each panel that has something to show, with a line for each share."""
     ordered = sorted(results, key=lambda one: int(one["calls"]))
     found = []
     for name, title in PANELS:
@@ -45,25 +48,32 @@ def panels(results: Sequence[dict[str, Any]]) -> list[tuple[str, list[Line]]]:
     return found
 
 
-def draw(results: Sequence[dict[str, Any]], knee: Knee | None, path: Path, title: str) -> None:
-    """Write the image. Raises PlotMissing, and OSError or ValueError for the file."""
+def draw(shown: Sequence[Panel], knees: Mapping[str, Knee], path: Path, title: str, *, log: bool = False) -> None:
+    """Write the image, with a dotted line for each of `knees` (by label), on logarithmic axes where `log` is set.
+
+    Raises PlotMissing, and OSError or ValueError for the file.
+    """
     require_matplotlib()
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = panels(results)
     figure, axes = pyplot.subplots(len(shown) or 1, 1, figsize=(8, 3 * max(1, len(shown))), squeeze=False)
     for axis, (label, lines) in zip(axes[:, 0], shown, strict=False):
-        for share, calls, values in lines:
-            axis.plot(calls, values, marker="o", label=share)
-        if knee is not None and knee.calls is not None:
-            axis.axvline(knee.calls, linestyle=":", color="grey", label=f"knee: {knee}")
+        for name, calls, values in lines:
+            axis.plot(calls, values, marker="o", label=name)
+        for at, (name, knee) in enumerate(knees.items()):
+            if knee.calls is not None:
+                color = f"C{at}" if name else "grey"
+                axis.axvline(knee.calls, linestyle=":", color=color, label=f"{name} knee: {knee}".strip())
         axis.set_ylabel(label)
+        if log:
+            axis.set_xscale("log")
+            axis.set_yscale("symlog", linthresh=1)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-        axis.legend()
+        axis.legend(fontsize="small")
     axes[-1, 0].set_xlabel("calls at the same time")
     figure.suptitle(title)
     figure.tight_layout()

@@ -17,7 +17,7 @@ from bench.load.figure import table
 from bench.load.floor import FloorFailed
 from bench.load.knee import knee
 from bench.load.options import Options, UsageError, callers, check, numbers_of_calls, options, side
-from bench.load.plot import draw
+from bench.load.plot import draw, panels
 from bench.load.rig import Bench, native_isa
 from bench.load.server_process import ServerFailed
 from bench.load.verdict import Result, is_failed, not_measured
@@ -120,7 +120,7 @@ def conclude(
     if not measured:
         return 2
     if getattr(asked, "plot", None):
-        draw(results, found, asked.plot, "Talkspurt under load")
+        draw(panels(results), {"": found} if found is not None else {}, asked.plot, "Talkspurt under load")
     return int(any(is_failed(one) for one in results))
 
 

@@ -3,8 +3,8 @@
     python bot.py --port P --turn silence|smart
 
 Silero decides what is speech (pipecat's defaults); the turn ends by silence, as with our server, or by its smart-turn
-model. The pipeline runs at 8 kHz throughout, so that nothing is resampled. One JSON line for each answered turn:
-`own_ms` from the end of the caller's turn as pipecat decides it to the first audio of the answer.
+model. The pipeline runs at 8 kHz throughout, so that nothing is resampled. The stub model prints a line for each
+answered turn, where an observer of the bench would be told of every frame.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from urllib.parse import parse_qsl
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket
 from loguru import logger
 from pipecat.audio.vad.silero import SileroVADAnalyzer
-from pipecat.frames.frames import BotStartedSpeakingFrame, TTSSpeakFrame, UserStoppedSpeakingFrame
-from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.frames.frames import TTSSpeakFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -42,22 +40,6 @@ TWIML = (
 )
 app = FastAPI()
 turn_kind = "silence"
-
-
-class TurnWatch(BaseObserver):
-    """Writes one line for each answered turn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stopped_ns = 0
-
-    async def on_push_frame(self, data: FramePushed) -> None:
-        if isinstance(data.frame, UserStoppedSpeakingFrame):
-            self._stopped_ns = time.monotonic_ns()
-        elif isinstance(data.frame, BotStartedSpeakingFrame) and self._stopped_ns:
-            own_ms = (time.monotonic_ns() - self._stopped_ns) / 1e6
-            self._stopped_ns = 0
-            print(json.dumps({"event": "turn", "stages": {"own": own_ms}}), flush=True)
 
 
 @app.get("/readyz")
@@ -121,7 +103,6 @@ async def run_bot(socket: WebSocket, stream_sid: str, caller: str) -> None:
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(audio_in_sample_rate=RATE_HZ, audio_out_sample_rate=RATE_HZ),
-        observers=[TurnWatch()],
         enable_rtvi=False,
     )
 

@@ -9,12 +9,14 @@ environment: imports pipecat and numpy, nothing of the bench.
 from __future__ import annotations
 
 import binascii
+import json
 import re
 import time
 from collections.abc import AsyncGenerator
 
 import numpy as np
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
     Frame,
     LLMContextFrame,
     LLMFullResponseEndFrame,
@@ -22,6 +24,7 @@ from pipecat.frames.frames import (
     LLMTextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
+    UserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import LLMService
@@ -98,7 +101,11 @@ class StubTranscriber(SegmentedSTTService):
 
 
 class StubModel(LLMService):
-    """Answers the last user message with its tone code, word by word."""
+    """Answers the last user message with its tone code, word by word.
+
+    Prints a JSON line for each answered turn: `own` is from the end of the caller's turn, as pipecat decides it, to the
+    first audio of the answer, both as they pass here.
+    """
 
     def __init__(self, caller: str) -> None:
         super().__init__(
@@ -109,9 +116,16 @@ class StubModel(LLMService):
             )
         )  # fmt: skip
         self._call_no = int(caller[-4:] or 0)
+        self._stopped_ns = 0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
+        if isinstance(frame, UserStoppedSpeakingFrame):
+            self._stopped_ns = time.monotonic_ns()
+        elif isinstance(frame, BotStartedSpeakingFrame) and self._stopped_ns:
+            own_ms = (time.monotonic_ns() - self._stopped_ns) / 1e6
+            self._stopped_ns = 0
+            print(json.dumps({"event": "turn", "stages": {"own": own_ms}}), flush=True)
         if not isinstance(frame, LLMContextFrame):
             await self.push_frame(frame, direction)
             return
