@@ -32,7 +32,7 @@ from bench.turns.source import SourceMissing, fetch
 from bench.turns.speaker import Half, Samples, Speaker, half_of, levelled, seed_of, speakers
 
 VERSION = 1
-"""Raise it when other samples are made from the same packages."""
+"""Raise it when other samples are made from the same packages, texts and figures."""
 TEXTS = Path(__file__).parent / "text.yaml"
 LANGUAGES = ("en", "es")
 TURNS_A_SPEAKER = 20
@@ -135,7 +135,8 @@ def corpus(cache: Path) -> Corpus:
 def recipe() -> str:
     """What the samples depend on beside the packages; not what agents say."""
     said = [{kind: lines for kind, lines in texts()[one].items() if kind != "agent"} for one in LANGUAGES]
-    return hashlib.sha256(json.dumps([VERSION, said]).encode()).hexdigest()[:12]
+    drawn = [TURNS_A_SPEAKER, PAUSE_MEDIAN_MS, PAUSE_P90_MS, PAUSE_RANGE_MS, list(PAUSES_A_TURN.items())]
+    return hashlib.sha256(json.dumps([VERSION, said, drawn]).encode()).hexdigest()[:12]
 
 
 def pause_ms(dice: np.random.Generator) -> float:

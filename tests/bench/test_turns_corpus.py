@@ -12,7 +12,7 @@ from bench.sim.clipbook import Clipbook
 from bench.sim.recognise import recognise
 from bench.sim.sound import FRAME_SAMPLES, SILENCE, from_pcmu, to_pcmu
 from bench.sim.voice import PICO_RATE_HZ, pico_s16
-from bench.turns import hearing, plan, surroundings
+from bench.turns import corpus, hearing, plan, surroundings
 from bench.turns.call_log import CallLog, Surroundings
 from bench.turns.caller import LONGEST_MS, PATIENCE_MS, TurnCaller
 from bench.turns.corpus import Corpus, Sound, joined, load, pause_ms, save, texts
@@ -20,6 +20,12 @@ from bench.turns.run import agent, setting
 from bench.turns.speaker import SPEECH_RMS, Speaker, half_of, levelled, speech_rms
 
 TUNING, REPORTING = "espeak en-us+m7", "pico es-ES 70"
+# None begins like another: a recogniser that knows them by their sound must not have to choose.
+SENTENCES = (
+    ("I would like", "a table please"), ("Could you tell me", "how much it costs"), ("My name is", "Peter Miller"),
+    ("We called yesterday", "but nobody answered"), ("Do you open", "on Sunday morning"), ("It started", "last week"),
+    ("Please send the bill", "to my office"), ("The number is four two", "seven nine"),
+)  # fmt: skip
 
 
 def said(text: str) -> np.ndarray:
@@ -34,8 +40,9 @@ def small() -> Corpus:
     for name in (TUNING, REPORTING):
         for language in ("en", "es"):
             who = Speaker(name, language, "Pico", said)
-            parts = [("I would like", said("I would like")), ("a table please", said("a table please"))]
-            turns += [joined(f"{name} {language} {n}", who, parts, dice) for n in range(2)]
+            for n in range(2):
+                parts = [(text, said(text)) for text in SENTENCES[len(turns)]]
+                turns.append(joined(f"{name} {language} {n}", who, parts, dice))
             for kind, text in (("cough", ""), ("backchannel", "yes"), ("interruption", "wait a moment please")):
                 made = said(text) if text else surroundings.cough(dice).astype(np.int16)
                 sounds.append(Sound(f"{name} {language} {kind}", kind, name, language, text, made))
@@ -60,6 +67,12 @@ def test_pauses_have_the_distribution_that_is_asked_for() -> None:
     drawn = [pause_ms(dice) for _ in range(4000)]
     assert np.percentile(drawn, 50) == pytest.approx(400, rel=0.05)
     assert np.percentile(drawn, 90) == pytest.approx(1200, rel=0.07)
+
+
+def test_other_figures_make_another_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = corpus.recipe()
+    monkeypatch.setattr(corpus, "TURNS_A_SPEAKER", corpus.TURNS_A_SPEAKER + 1)
+    assert corpus.recipe() != before
 
 
 def test_a_turn_is_exact_to_the_sample(small: Corpus) -> None:
@@ -120,7 +133,8 @@ def test_a_simulated_recogniser_hears_turns_in_rooms_and_noise(dealt: tuple[list
         if one.bed is not None:
             line = line + np.resize(one.bed, line.size)
         words = recognise(known, np.clip(line, -32768, 32767).astype("<i2").tobytes())
-        assert " ".join(word.text for word in words) == "I would like a table please", place
+        wanted = next(clip for clip in known.clips if clip.name == one.steps[0].turn.name)
+        assert " ".join(word.text for word in words) == wanted.text, place
 
 
 def test_echo_comes_back_late_and_quiet(small: Corpus) -> None:
