@@ -97,7 +97,7 @@ OWNED = {
     "AZURE_SPEECH_REGION_2": "test_provider_variables.py::test_a_region_is_the_name_of_the_host",
     "AZURE_SPEECH_FINAL_WAIT_MS": "test_provider_variables.py::test_how_long_a_final_is_waited_for",
     "AZURE_SPEECH_POLLING_MS": "test_provider_variables.py::test_how_often_the_sdk_looks_at_its_socket",
-    "TALKSPURT_SPANISH_STT": "providers/test_moonshine.py::test_spanish_weights_load_by_path",
+    "TALKSPURT_SPANISH_STT": "node/test_doctor.py::test_an_agent_that_cannot_hear_is_named",
 }
 
 
