@@ -66,7 +66,8 @@ def table_of(found: dict[str, Any]) -> str:
         table([("by line", "cut-ins", "late", "latency p50, ms", "false pauses a minute"), *_by_line(found)]),
         "",
         f"generator: core {found['generator_cpu']:.2f}, late p99 {_ms(found['generator_late_ms']['p99'])};"
-        f" simulators: core {found['simulator_cpu']:.2f}; server: core {found['server_cpu']:.2f}",
+        f" simulators: core {found['simulator_cpu']:.2f}; server: core {found['server_cpu']:.2f};"
+        f" others: core {found['other_cpu']:.2f}",
         "valid: yes" if found["valid"] else "valid: NO: " + "; ".join(found["why_invalid"]),
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from bench.turns.call_log import CallLog, Overlap, Said, Surroundings
 from bench.turns.figures import dead_air, figures, turn_figures
 from bench.turns.interval import quantile, rate, share
 from bench.turns.report import ROWS, log_as_dict, result, table_of
-from bench.turns.run import main
+from bench.turns.run import Heard, main, why_invalid
 
 ANSWER_MS = 5000.0
 CYCLE_MS = 12_000.0
@@ -23,7 +23,7 @@ PAUSE = (1000.0, 1800.0)
 
 RUN = {
     "half": "tuning", "corpus": "abc", "profile": "azure-groq", "calls": 2, "seconds": 240.0, "turns": 40,
-    "generator_cpu": 0.1, "generator_late_ms": {"p99": 1.0}, "simulator_cpu": 0.2, "server_cpu": 0.3,
+    "generator_cpu": 0.1, "generator_late_ms": {"p99": 1.0}, "simulator_cpu": 0.2, "server_cpu": 0.3, "other_cpu": 0.1,
     "valid": False, "why_invalid": ["the generator was late"],
 }  # fmt: skip
 
@@ -260,3 +260,20 @@ def test_the_table_has_every_figure_and_says_who_is_who() -> None:
     text = table_of(found | RUN)
     for title in (*ROWS.values(), "VAD silence only", "oracle", "babble 10 dB, handset", "NO: the generator was late"):
         assert title in text
+
+
+def test_a_run_says_nothing_when_the_machine_was_at_fault() -> None:
+    good = {"generator_late_ms": 2.0, "generator_cpu": 0.1, "simulator_cpu": 0.2, "server_cpu": 0.4, "other_cpu": 0.1}
+    assert why_invalid(Heard([], **good), turns=40, calls=8) == []
+    for worse, reason in (
+        ({"generator_late_ms": 10.1}, "the generator was late"),
+        ({"generator_late_ms": None}, "the generator was late"),
+        ({"generator_cpu": 0.91}, "the generator used"),
+        ({"simulator_cpu": 0.91}, "the simulators used"),
+        ({"server_cpu": 0.81}, "the server used"),
+        ({"other_cpu": 0.31}, "others used"),
+    ):
+        (told,) = why_invalid(Heard([], **{**good, **worse}), turns=40, calls=8)
+        assert told.startswith(reason)
+    assert why_invalid(Heard([], **good), turns=7, calls=8) == ["7 turns of 8 callers are too few"]
+    assert why_invalid(Heard([], ["a call failed"], **good), turns=40, calls=8) == ["a call failed"]
