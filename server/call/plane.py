@@ -117,11 +117,15 @@ class CallPlane:
             now_s, now_ns = loop.time(), self._services.clock.now_ns()
             late = [stream_id for stream_id, place in self._reserved.items() if place.until_s < now_s]
             await asyncio.gather(*(self._expire(stream_id, "no_media") for stream_id in late))
-            for entry in [*self._entries.values()]:
-                session = entry.session
-                if session is not None and now_ns - session.last_message_ns > STREAM_SILENCE_NS:
-                    self._services.metrics.observe_media_lost("silent")
-                    session.end("media_lost")
+            self._end_silent(now_ns)
+
+    def _end_silent(self, now_ns: int) -> None:
+        # A function of its own: the names of a loop that never ends would keep the last call and its audio.
+        for entry in [*self._entries.values()]:
+            session = entry.session
+            if session is not None and now_ns - session.last_message_ns > STREAM_SILENCE_NS:
+                self._services.metrics.observe_media_lost("silent")
+                session.end("media_lost")
 
     # ── letting in ────────────────────────────────────────────────────────────────────────────────────────────
 

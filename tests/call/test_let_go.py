@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from server.call import plane
 from server.call.capture import Capture
 from server.call.session import CallSession
 from server.call.uplink import UplinkPath
@@ -60,3 +61,18 @@ def test_what_a_call_held_goes_with_it(run: Callable[..., None], tmp_path: Path)
             await is_over()
 
     run(main())
+
+
+def test_the_watch_of_streams_keeps_no_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plane, "WATCH_S", 0.01)
+
+    async def main() -> None:
+        async with plane_server(tmp_path) as server:
+            page = await server.talking(await server.promised())
+            for _ in range(3):  # 100 ms each: it has looked at the call
+                await page.recv()
+            await page.close()
+            await until(lambda: not server.plane.active)
+            await until(lambda: not left())
+
+    uvloop.run(main())
