@@ -33,6 +33,9 @@ from server.logs import (
 )
 
 logger = logging.getLogger("tests.logs")
+WORDS = ("bearer ", "Basic ", "token", "API_KEY", "passwd=", "Signature: ", "secret=abcd", "sip:", "tel:+", "%2B")
+STRANGE = ("\u017fecret=abcd", "\u017fip:", "s\u0131gnature=abcd", "BA\u017fIC abcdefgh", "to\u212aen: abcd")
+"""Letters that pass for s, i and k where case is ignored."""
 GATHERED = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")
 
 
@@ -189,7 +192,7 @@ def test_redaction_takes_any_text(text: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*"aB_ +-:=/@.%19", "bearer ", "token", "sip:", "4111 1111 1111 1111", "é", "٣"])).map(
+    st.lists(st.sampled_from([*"aB_ +-:=/@.%19", *WORDS, *STRANGE, "4111 1111 1111 1111", "é", "٣"])).map(
         "".join
     )
 )

@@ -211,10 +211,21 @@ def _check_delays(turn: TurnSettings, path: str) -> None:
         raise SettingsError(f"{path}turn.max_delay_ms", "expected at least turn.min_delay_ms")
 
 
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    """Compiled from the annotations' text, which takes longer than all else that is done with settings in a call."""
+    if cls not in _KNOWN:
+        _KNOWN[cls] = typing.get_type_hints(cls)
+    return _KNOWN[cls]
+
+
+_KNOWN: dict[type[Any], Mapping[str, Any]] = {}
+"""One entry for each group of settings."""
+
+
 def _parse(cls: type[Any], raw: Any, path: str) -> Any:
     if not isinstance(raw, Mapping):
         raise SettingsError(path.rstrip(".") or "(agent)", f"expected a mapping, got {type(raw).__name__}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     for key, value in raw.items():
@@ -267,7 +278,7 @@ def _number(hint: Any, meta: types.MappingProxyType[Any, Any], value: Any, path:
 
 def _merge(base: Any, overrides: Mapping[str, Any]) -> Any:
     changed: dict[str, Any] = {}
-    hints = typing.get_type_hints(type(base))
+    hints = _hints(type(base))
     for key, value in overrides.items():
         now = getattr(base, key)
         if dataclasses.is_dataclass(now):

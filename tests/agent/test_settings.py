@@ -188,3 +188,10 @@ def test_an_override_replaces_one_value_and_leaves_its_neighbours() -> None:
     raw = {"turn": {"vad_mode": 3, "onset_ms": 80}, "channels": {"browser": {"turn": {"onset_ms": 40}}}}
     resolved = AgentSettings.parse(raw).for_channel("browser")
     assert (resolved.turn.vad_mode, resolved.turn.onset_ms) == (3, 40)
+
+
+def test_the_annotations_are_compiled_once_and_not_with_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = AgentSettings.parse({"channels": {"twilio": {"turn": {"min_delay_ms": 400}}}})
+    merged = settings.for_channel("twilio")
+    monkeypatch.setattr(typing, "get_type_hints", lambda *_: pytest.fail("compiled again"))
+    assert settings.for_channel("twilio") == merged

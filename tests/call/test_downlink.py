@@ -119,6 +119,19 @@ def test_first_chunk_leaves_at_once_and_the_lead_is_kept() -> None:
 
 
 @on_loop
+def test_a_tick_with_nothing_due_does_not_ask_the_socket() -> None:
+    rig = Rig()
+    rig.say(1, 1000)
+    sent = len(rig.line.sent)
+    del rig.line.buffered_bytes
+    rig.run(60)
+    rig.line.buffered_bytes = 0
+    assert len(rig.line.sent) == sent
+    rig.run(20)
+    assert len(rig.line.sent) > sent
+
+
+@on_loop
 def test_only_whole_frames_leave_and_the_last_one_is_filled_with_silence() -> None:
     rig = Rig()
     rig.downlink.begin_clause()
