@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 import psutil
@@ -105,10 +105,7 @@ class ServerProcess:
             self.data_dir.chmod(0o755)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as sink:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command(), cwd=ROOT, env=self._environment(),
-                stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
+            self._process = await self._spawn(sink)
         try:
             await self._wait_ready()
         except BaseException:
@@ -120,6 +117,12 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stop()
+
+    async def _spawn(self, sink: BinaryIO) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command(), cwd=ROOT, env=self._environment(),
+            stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
 
     def _command(self) -> list[str]:
         return [sys.executable, "-m", "server", "serve"]

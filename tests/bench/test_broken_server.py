@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import pytest
@@ -35,6 +38,16 @@ RUNS: dict[str, tuple[Callable[[list[str], Bench], int], list[str], str]] = {
 }
 
 
+class InTurn(ServerProcess):
+    """uvloop refuses to start two processes at the same time in two threads."""
+
+    lock = threading.Lock()
+
+    async def _spawn(self, sink: BinaryIO) -> asyncio.subprocess.Process:
+        with self.lock:
+            return await super()._spawn(sink)
+
+
 def test_a_broken_server_is_caught(
     tmp_path: Path, database_url: str, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,7 +60,7 @@ def test_a_broken_server_is_caught(
 
         @contextlib.asynccontextmanager
         async def serve(env: Mapping[str, str]) -> AsyncIterator[ServerProcess]:
-            async with ServerProcess({**env, **stores}) as server, httpx.AsyncClient(trust_env=False) as http:
+            async with InTurn({**env, **stores}) as server, httpx.AsyncClient(trust_env=False) as http:
                 told[name] = (await http.get(f"{server.url}/readyz")).json()["degraded"].get("test")
                 yield server
 
