@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -30,6 +32,7 @@ CLIP = pico_clip("Would that be possible?")
 NUMBER = "+15550100"
 PERSON = "+15550142"
 API_KEY = "browser-key-0123456789"
+CAPTURED = Path(__file__).parents[1] / "data" / "captures" / "cough.capture"
 AGENT = """
 name: Test
 numbers: ["+15550100"]
@@ -168,12 +171,28 @@ def test_broken_stream_is_carried_on(tmp_path: Path, database_url: str, redis_ur
 def test_a_stream_that_breaks_again_and_again_is_given_to_a_person(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
+    """On a disk that is nearly full, too: no stream of it has a capture, and their folder is kept within its bounds."""
+    folder = tmp_path / "data" / "capture"
+    folder.mkdir(parents=True)
+    room, size = 1 << 20, CAPTURED.stat().st_size
+    for number in range(room // size + 3):
+        file = folder / f"{number}.capture"
+        file.write_bytes(CAPTURED.read_bytes())
+        changed_s = time.time() - 1000 * (1 + number) - 24 * 3600 * (number == 3)
+        os.utime(file, (changed_s, changed_s))
+    bounds = {"CAPTURE_MAX_DAYS": "1", "CAPTURE_MAX_TOTAL_BYTES": str(room), "CAPTURE_MIN_FREE_BYTES": str(10**15)}
+
     async def body(server: ServerProcess, exchange: Exchange) -> None:
         call = await one_call(exchange, Say(clip=CLIP), Say(clip=CLIP), faults=FaultPlan(abort_at=60))
         assert len(call.streams) == 1 + MAX_RESUMES
         assert call.dialled == [PERSON] and call.said == [f"Dial: {PERSON}"]
+        found = await server.metrics()
+        assert f"captures_skipped_total {1 + MAX_RESUMES}.0" in found
 
-    serve(tmp_path, body, stores(database_url, redis_url), AGENT + f'  fallback_number: "{PERSON}"\n')
+    serve(tmp_path, body, {**stores(database_url, redis_url), **bounds}, AGENT + f'  fallback_number: "{PERSON}"\n')
+    # One was too old; of the others the oldest went, until 95 % of the room was enough.
+    left = {int(one.stem) for one in folder.iterdir()}
+    assert left == set(range(len(left) + 1)) - {3} and len(left) == room * 95 // 100 // size
 
 
 def test_a_hand_over_that_the_carrier_does_not_take_ends_in_a_farewell(
