@@ -126,9 +126,11 @@ async def _call(one: Situation, number: str, exchange: Exchange, server: ServerP
     services.brain.on_answer = lambda heard: one.on_answer(services, heard)
     caller = ScriptedCaller(one.turns, quiet_ms=one.quiet_ms, patience_ms=one.patience_ms, max_ms=MAX_CALL_MS)
     call = await exchange.call(caller, from_=FROM, to=number, faults=one.faults)
-    if call.ended_by != "caller" or exchange.debugger:
-        return f"ended by {call.ended_by}, {exchange.debugger}"
-    return "" if await wait_for(lambda: _ended(server) > before, ENDED_S) else "it was not put away"
+    listed, exchange.debugger = exchange.debugger, []
+    if call.ended_by != one.ended_by or tuple(warning.code for warning in listed) != one.warnings:
+        return f"ended by {call.ended_by}, {listed}"
+    ended = before + len(call.streams)
+    return "" if await wait_for(lambda: _ended(server) >= ended, ENDED_S) else "it was not put away"
 
 
 def _ended(server: ServerProcess) -> int:

@@ -70,6 +70,14 @@ class Services:
         """The next requests are taken and get no word."""
         self.model.faults.add(Fault(kind="silence", times=times))
 
+    def slow_model(self, delay_ms: float, *, times: int) -> None:
+        """The next requests get their first word so much later."""
+        self.model.faults.add(Fault(kind="slow_first_token", delay_ms=delay_ms, times=times))
+
+    def lose_model(self) -> None:
+        """Every request from now on loses its connection."""
+        self.model.faults.add(Fault(kind="close", times=None))
+
 
 @asynccontextmanager
 async def serving(

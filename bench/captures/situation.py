@@ -25,17 +25,28 @@ ORDER = pico_clip("The number of my order is on the bill.")
 NOT_YET = pico_clip("No, wait a moment.")
 MHM = pico_clip("Mhm.")
 YEAH = pico_clip("Yeah.", rate_percent=130)
+SUNDAY = pico_clip("I mean on a Sunday.")
 COUGH = noise_clip("cough", [QUESTION], 0.0)
-SAID: tuple[Clip, ...] = (QUESTION, PARKING, PRICE, ORDER, NOT_YET, MHM, YEAH)
+GOES_ON = Clip.from_pcmu(
+    QUESTION.pcmu + b"\xff" * (8 * 1000) + SUNDAY.pcmu, text="When are you open? I mean on a Sunday.", source="both"
+)
+"""A second of silence between the two: the turn is over, and its answer has not been heard yet."""
+SAID: tuple[Clip, ...] = (QUESTION, PARKING, PRICE, ORDER, NOT_YET, MHM, YEAH, SUNDAY)
 """All clips that hold words: what the simulated recogniser knows."""
 
 ANSWERS: Mapping[str, str] = {
+    "sunday": "On Sundays we are closed.",
     "open": "We are open from nine to six on every day of the week, and until eight on Fridays.",
     "park": "Yes, behind the house.",
     "wait": "Of course, take your time.",
 }
 TOOL = "find_price"
 """A tool that the model asks for when it hears of a price."""
+
+PERSON = "+15550142"
+"""Who takes over a call that cannot go on."""
+BROKEN_PIPE = 31903
+"""Twilio's own number for a media stream that ended without a goodbye."""
 
 CALLER_FIRST = {"opening": {"mode": "listen", "text": ""}}
 """The caller begins, so that chunk numbers of the line's faults fall into what is said."""
@@ -46,7 +57,8 @@ class Situation:
     """One call. `loop` is the event loop that the server runs on; `agent` stands over the common settings.
 
     `prepare` is called before the call, `on_answer` when the model is asked (its request's last text): both may put
-    faults on the services. `patience_ms`, `quiet_ms`: of the caller (bench.sim.caller).
+    faults on the services. `patience_ms`, `quiet_ms`: of the caller (bench.sim.caller). `ended_by`, `warnings`: how the
+    call must end, and the codes that the carrier's debugger must list.
     """
 
     name: str
@@ -59,6 +71,8 @@ class Situation:
     patience_ms: int = 3000
     quiet_ms: int = 500
     loop: str = "uvloop"
+    ended_by: str = "caller"
+    warnings: tuple[int, ...] = ()
 
 
 def _hang_after_tool(services: Services, heard: str) -> None:
@@ -106,7 +120,7 @@ SITUATIONS: tuple[Situation, ...] = (
         turns=(Say(clip=ORDER), Say(clip=PARKING)),
         agent=CALLER_FIRST,
         faults=FaultPlan(duplicate=range(3, 3000, 5), swap=range(4, 3000, 8)),
-        patience_ms=1000,
+        patience_ms=1800,
     ),
     Situation(
         name="burst_after_stall",
@@ -128,7 +142,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation(
         name="lost_mark",
         title="the mark behind an answer does not come back",
-        turns=(Say(clip=PARKING), Say(clip=QUESTION, think_ms=1600)),
+        turns=(Say(clip=PARKING), Say(clip=QUESTION, think_ms=2200)),
         faults=FaultPlan(lose_marks=(2,)),
     ),
     Situation(
@@ -136,6 +150,39 @@ SITUATIONS: tuple[Situation, ...] = (
         title="the caller presses 4 and 2 while speaking",
         turns=(Say(clip=ORDER, keys=((600, "4"), (800, "2"))),),
         agent={"capture": {"audio": True, "keys": True}},
+    ),
+    Situation(
+        name="goes_on_unanswered",
+        title="the caller goes on after the end of the turn, before anything of the answer is heard",
+        turns=(Say(clip=GOES_ON),),
+        prepare=lambda services: services.slow_model(2000, times=1),
+        patience_ms=4000,
+        quiet_ms=1200,
+    ),
+    Situation(
+        name="corrected_in_reply",
+        title="the caller corrects the question in mid-answer and hears the right answer",
+        turns=(Say(clip=QUESTION), Say(clip=SUNDAY, when=When.BARGE_IN, after_ms=1200)),
+        quiet_ms=1200,
+    ),
+    Situation(
+        name="stream_broken",
+        title="the connection of the media stream breaks in mid-answer; the call is carried on in a second one",
+        turns=(Say(clip=QUESTION),),
+        agent=CALLER_FIRST,
+        faults=FaultPlan(abort_at=300),
+        patience_ms=2500,
+        quiet_ms=1200,
+        warnings=(BROKEN_PIPE,),
+    ),
+    Situation(
+        name="handed_over",
+        title="the model is gone: two apologies, then the call is put through to a person",
+        turns=(Say(clip=QUESTION), Say(clip=PARKING), Say(clip=ORDER)),
+        agent={"limits": {"fallback_number": PERSON, "apology": "Sorry, please ask me again."}},
+        prepare=lambda services: services.lose_model(),
+        quiet_ms=1200,
+        ended_by="twiml",
     ),
     Situation(
         name="hang_up_in_tool",

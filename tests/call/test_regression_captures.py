@@ -17,19 +17,22 @@ import pytest
 from audio_native.tape import TAPE_MEDIA
 from bench.captures.situation import SITUATIONS
 from server.agent.settings import AgentSettings
-from server.call.capture_file import Head, read
+from server.call.capture_file import MAGIC, VERSION, Head, read
 from server.call.recompute import decided
 from server.call.rehear import HeardAgain
 from server.call.replay import lines, replay_capture, settings_of
-from server.dialogue import conversation, hearing
+from server.dialogue import conversation, floor, hearing
 from server.dialogue import event as ev
 from server.dialogue.utterance import Utterances
 from server.turn import machine
 from server.turn.machine import TurnEvent, TurnState
+from tests.call.captured import inflated
 from tests.call.expectation import Expectation, told
 
 FOLDER = Path(__file__).parent.parent / "data" / "captures"
 CAPTURES = sorted(FOLDER.glob("*.capture"))
+# Of a version that is no longer written.
+OLD = FOLDER / "version_1" / "keys_in_speech.capture"
 MAX_BYTES = 50 * 1024
 # `make replays` sets 1000.
 REPLAYS = int(os.environ.get("REPLAYS", "50"))
@@ -67,6 +70,25 @@ def test_it_is_decided_and_heard_as_recorded_and_to_one_hash(path: Path) -> None
     assert not result.is_cut and result.heard >= 3
     assert result.decided_hash == expectation(path).hash, "decided otherwise than when the expectation was written"
     assert len(decided(path)) == result.steps
+
+
+def test_a_capture_of_the_first_version_is_decided_as_it_was() -> None:
+    """Its tape stands among its records, its head does not say what was noted later, and its keys are all there."""
+    blocks = OLD.read_bytes()[len(MAGIC) :]
+    while blocks:
+        length = int.from_bytes(blocks[:4], "little")
+        assert length < 1 << 31, "a block of tape, as the present version has them"
+        blocks = blocks[8 + length :]
+    assert b'"capture":1,' in inflated(OLD)[:100] and head(OLD).may_reorder and not head(OLD).masks_keys
+    result = replay_capture(OLD)
+    assert result.is_same and not result.is_masked, "\n".join(lines(result))
+    assert result.decided_hash == expectation(OLD).hash
+    assert not expectation(OLD).unmet(decided(OLD))
+
+
+def test_the_others_are_as_they_are_written_now() -> None:
+    for path in CAPTURES:
+        assert b'"capture":%d,' % VERSION in inflated(path)[:100], path.stem
 
 
 @pytest.mark.slow
@@ -154,6 +176,25 @@ def only_marks_count(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(conversation._STEPS, ev.PlayoutFinished, on_playout_finished)
 
 
+def deaf_while_thinking(patch: pytest.MonkeyPatch) -> None:
+    row = machine.TRANSITIONS[TurnState.THINKING]
+    patch.setitem(row, TurnEvent.SPEECH_CONFIRMED, (TurnState.THINKING, ()))
+
+
+def forgets_the_rest(patch: pytest.MonkeyPatch) -> None:
+    usual = conversation._STEPS[ev.StreamResumed]
+
+    def on_stream_resumed(c: Any, event: ev.StreamResumed, now_ns: int) -> None:
+        c.unheard = ""
+        usual(c, event, now_ns)
+
+    patch.setitem(conversation._STEPS, ev.StreamResumed, on_stream_resumed)
+
+
+def patient_with_models(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(floor, "MAX_FAILURES", 4)
+
+
 def hasty_keys(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hearing, "DIGIT_GAP_MS", 300)
 
@@ -172,6 +213,10 @@ def goes_on_alone(patch: pytest.MonkeyPatch) -> None:
         ("duplicate_reordered", deaf_to_order, "the first question is as long as it was said"),
         ("burst_after_stall", deaf_to_bursts, "the sentence is as long as it was said"),
         ("lost_mark", only_marks_count, "it counts as heard, whole, with that"),
+        ("corrected_in_reply", no_barge_in, "what is buffered is dropped in the step that confirms"),
+        ("goes_on_unanswered", deaf_while_thinking, "the reply under way is cancelled in the step that confirms"),
+        ("stream_broken", forgets_the_rest, "the rest is said with the second stream"),
+        ("handed_over", patient_with_models, "the carrier is told once"),
         ("keys_in_speech", hasty_keys, "keys alone are not answered while the caller speaks"),
         ("hang_up_in_tool", goes_on_alone, "the reply is cancelled with the caller's end"),
     ],
@@ -196,6 +241,7 @@ def test_a_broken_product_fails_the_expectation(
         ("backchannel", set_otherwise(interruption={"min_speech_ms": 200}), "the agent is not stopped"),
         ("burst_after_stall", set_otherwise(turn={"min_delay_ms": 900}), "the turn ends 500 ms after the last sample"),
         ("model_stall", set_otherwise(limits={"fillers": ()}), "a sign of life"),
+        ("handed_over", set_otherwise(limits={"fallback_number": ""}), "the carrier is told once"),
         ("model_stall", set_otherwise(limits={"fillers": (), "apology_after_ms": 9000}), "the answer is given up"),
     ],
 )
