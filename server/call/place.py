@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from server.call.ahead import OpenedAhead
@@ -55,6 +55,7 @@ class Known:
     facts: CallFacts
     conversation: Conversation | None = None
     end_reason: str = ""
+    kept_until_s: float = 0.0  # the conversation, for a second stream
     resumes: int = 0
     was_opened: bool = False  # a stream of it has come here
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,11 +64,12 @@ class Known:
 class KnownCalls:
     """Calls by the carrier's id: the open ones, up to MAX_KNOWN_CALLS, and the last MAX_ENDED_CALLS that ended."""
 
-    __slots__ = ("_calls", "_ended")
+    __slots__ = ("_calls", "_ended", "_kept")
 
     def __init__(self) -> None:
         self._calls: OrderedDict[str, Known] = OrderedDict()
         self._ended: OrderedDict[str, Known] = OrderedDict()
+        self._kept: deque[tuple[float, Known]] = deque(maxlen=MAX_ENDED_CALLS)  # in the order of time
 
     def get(self, carrier_call_id: str) -> Known | None:
         return self._calls.get(carrier_call_id)
@@ -90,6 +92,18 @@ class KnownCalls:
             # Not one that goes on in another stream, or whose id is a later call's.
             if oldest.ended.is_set() and self._calls.get(carrier_call_id) is oldest:
                 del self._calls[carrier_call_id]
+
+    def keep(self, known: Known, conversation: Conversation, until_s: float) -> None:
+        """A second stream may go on with it until then."""
+        known.conversation, known.kept_until_s = conversation, until_s
+        self._kept.append((until_s, known))
+
+    def forget(self, now_s: float) -> None:
+        """What was said in calls that no second stream has come for."""
+        while self._kept and self._kept[0][0] <= now_s:
+            _, known = self._kept.popleft()
+            if known.kept_until_s <= now_s:
+                known.conversation = None
 
     def __len__(self) -> int:
         return len(self._calls)

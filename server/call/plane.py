@@ -47,6 +47,8 @@ WATCH_S = 0.25
 # A call whose stream breaks more often than this is given up.
 MAX_RESUMES = 3
 PUT_AWAY_S = 5.0
+# A carrier asks within seconds of the break what is next; what was said is not kept for longer.
+RESUME_S = 60.0
 # Ends of a stream after which the caller is still owed something; "" is one that was not put away in time.
 UNFINISHED = frozenset({"", "media_lost", "error", "drained", "no_media", "refused"})
 # The call's first fact is on disk before the carrier hears of the stream; a disk that takes longer takes no calls.
@@ -118,6 +120,7 @@ class CallPlane:
             late = [stream_id for stream_id, place in self._reserved.items() if place.until_s < now_s]
             await asyncio.gather(*(self._expire(stream_id, "no_media") for stream_id in late))
             self._end_silent(now_ns)
+            self._known.forget(now_s)
 
     def _end_silent(self, now_ns: int) -> None:
         # A function of its own: the names of a loop that never ends would keep the last call and its audio.
@@ -200,6 +203,8 @@ class CallPlane:
         if known.end_reason != "media_lost" or known.resumes >= MAX_RESUMES:
             return None
         known.resumes += 1
+        if known.conversation is not None:  # the stream has its time to come
+            self._known.keep(known, known.conversation, asyncio.get_running_loop().time() + RESUME_S)
         facts = known.facts
         stream_id, reserved = self._hold(facts), None
         try:
@@ -322,7 +327,9 @@ class CallPlane:
         self._services.metrics.observe_call_end(session.facts.carrier, session.end_reason)
         known = self._known.get(session.facts.carrier_call_id)
         if known is not None:
-            known.conversation = session.conversation if session.end_reason == "media_lost" else None
+            known.conversation = None
+            if session.end_reason == "media_lost":
+                self._known.keep(known, session.conversation, asyncio.get_running_loop().time() + RESUME_S)
             self._known.end(known, session.end_reason)
         if session.end_reason == "drained" and session.facts.carrier == "telnyx":
             # Telnyx keeps a call that has lost its stream, and its event would find nobody here.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from server.agent.settings import AgentSettings
 from server.call.place import MAX_ENDED_CALLS, MAX_KNOWN_CALLS, Known, KnownCalls
 from server.call.services import CallFacts
+from server.dialogue.conversation import Conversation
 
 
 def add(calls: KnownCalls, name: str) -> Known:
@@ -45,3 +47,18 @@ def test_the_oldest_open_call_is_forgotten_when_there_are_too_many() -> None:
         add(calls, f"{n}")
     assert len(calls) == MAX_KNOWN_CALLS
     assert calls.get("0") is None and calls.get("1") is not None
+
+
+def test_what_was_said_is_kept_for_a_second_stream_for_a_while() -> None:
+    calls = KnownCalls()
+    first, again = add(calls, "first"), add(calls, "again")
+    said = Conversation(AgentSettings.parse({}), 8000)
+    calls.keep(first, said, 60.0)
+    calls.keep(again, said, 60.0)
+    calls.keep(again, said, 90.0)  # its second stream was promised
+    calls.forget(59.9)
+    assert first.conversation is said and again.conversation is said
+    calls.forget(60.0)
+    assert first.conversation is None and again.conversation is said
+    calls.forget(90.0)
+    assert again.conversation is None

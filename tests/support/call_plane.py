@@ -56,11 +56,13 @@ class PlaneServer:
     spool: Spool
     tokens: StreamTokens
     metrics: Metrics
+    catalogue: Catalogue
+    version: AgentVersion
     port: int
     sockets: list[ClientConnection] = field(default_factory=list)
 
     async def promised(self, call: str = "browser-1", carrier: Any = "browser") -> Reserved:
-        reserved = await self.plane.reserve(carrier, call, "", "", VERSION)
+        reserved = await self.plane.reserve(carrier, call, "", "", self.version)
         assert reserved is not None
         return reserved
 
@@ -72,11 +74,16 @@ class PlaneServer:
             return refused.response.status_code
         return self.sockets[-1]
 
-    async def talking(self, reserved: Reserved) -> ClientConnection:
-        """A page's call that has heard the first of its agent."""
+    async def begun(self, reserved: Reserved) -> ClientConnection:
+        """A page's call that has said who it is."""
         socket = await self.connected(f"browser/{reserved.stream_id}")
         assert not isinstance(socket, int), socket
         await socket.send(json.dumps({"event": "start", "secret": reserved.secret, "sampleRate": 16000}))
+        return socket
+
+    async def talking(self, reserved: Reserved) -> ClientConnection:
+        """A page's call that has heard the first of its agent."""
+        socket = await self.begun(reserved)
         assert isinstance(await socket.recv(), bytes)
         return socket
 
@@ -122,6 +129,8 @@ async def plane_server(
     carriers: tuple[str, ...] = ("browser",),
     redis: Redis | None = None,
     stop: asyncio.Event | None = None,
+    config: ProviderConfig | None = None,
+    version: AgentVersion = VERSION,
 ) -> AsyncIterator[PlaneServer]:
     clock, metrics = SystemClock(), Metrics()
     spool = Spool(folder / "spool")
@@ -149,11 +158,12 @@ async def plane_server(
         lead_ms=200,
         chunk_ms=100,
     )
+    catalogue = Catalogue(config or ProviderConfig(), metrics.providers)
     plane = CallPlane(
         services=services,
-        providers_for=Catalogue(ProviderConfig(), metrics.providers).for_call,
+        providers_for=catalogue.for_call,
         tokens=tokens,
-        versions=lambda version_id: VERSION if version_id == VERSION.id else None,
+        versions=lambda version_id: version if version_id == version.id else None,
         max_calls=max_calls,
         carriers=carriers,
     )
@@ -168,13 +178,14 @@ async def plane_server(
         async with asyncio.TaskGroup() as group:
             group.create_task(plane.run(stop))
             port = await door.serve("127.0.0.1", 0)
-            server = PlaneServer(plane, spool, tokens, metrics, port)
+            server = PlaneServer(plane, spool, tokens, metrics, catalogue, version, port)
             try:
                 yield server
             finally:
                 stop.set()
                 await asyncio.gather(*(one.close() for one in server.sockets))
     finally:
+        await catalogue.aclose()
         await door.close()
         await http.stop(timeout_s=1.0)
         await until(lambda: not metrics.registry.get_sample_value("media_connections"))
