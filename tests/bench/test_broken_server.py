@@ -61,6 +61,8 @@ def test_a_broken_server_is_caught(
         @contextlib.asynccontextmanager
         async def serve(env: Mapping[str, str]) -> AsyncIterator[ServerProcess]:
             async with InTurn({**env, **stores}) as server, httpx.AsyncClient(trust_env=False) as http:
+                kept = [one["objects"] for one in server.log_lines()[0] if one.get("event") == "objects_kept"]
+                assert len(kept) == 1 and kept[0] > 50_000, "what was made at the start is not collected"
                 told[name] = (await http.get(f"{server.url}/readyz")).json()["degraded"].get("test")
                 yield server
 
