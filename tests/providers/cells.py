@@ -45,8 +45,8 @@ async def try_cell(rig: Rig, row: str, cases: tuple[Case, ...]) -> None:
         adapter = rig.make(**case.options)
         try:
             for how in places(case, seed=at):
-                for left in reversed(range(TRIES)):
-                    if await _try(rig, adapter, case, how, is_last=not left):
+                for attempt in range(TRIES):
+                    if await _try(rig, adapter, case.patient(2**attempt), how, attempt):
                         break
         except BaseException as error:
             error.add_note(f"{row}: {case.fault or case.request} {how}")
@@ -56,15 +56,16 @@ async def try_cell(rig: Rig, row: str, cases: tuple[Case, ...]) -> None:
             rig.clear()
 
 
-async def _try(rig: Rig, adapter: Any, case: Case, how: Mapping[str, Any], *, is_last: bool) -> bool:
+async def _try(rig: Rig, adapter: Any, case: Case, how: Mapping[str, Any], attempt: int) -> bool:
     """False: a busy machine; our deadline passed before the simulator had come to its fault."""
     has_fault = rig.strike is not None and bool(case.fault)
     struck, asked = rig.struck(case) if has_fault else 0, rig.asked()
     if rig.strike is not None and has_fault:
         rig.strike(case, how)
     given, error, goes_on = await _ANSWERS[rig.kind](rig, adapter, case)
-    if has_fault and isinstance(error, ProviderTimeout) and rig.struck(case) - struck < case.times and not is_last:
-        rig.clear()
+    is_early = has_fault and isinstance(error, ProviderTimeout) and rig.struck(case) - struck < case.times
+    if is_early and attempt < TRIES - 1:
+        rig.forget()
         return False
     if case.error is None:
         assert error is None, repr(error)
@@ -72,7 +73,7 @@ async def _try(rig: Rig, adapter: Any, case: Case, how: Mapping[str, Any], *, is
         check_error(adapter.name, error, case.error, secret=SECRET, **case.attributes)
     if has_fault:
         assert rig.struck(case) - struck == case.times, "the fault did not come to pass, or once too often"
-        if error is not None:
+        if error is not None and not attempt:  # what was given up before may arrive later
             assert rig.asked() - asked == case.times * bool(asked or rig.asked()), "another number of attempts"
     if case.heard == "nothing":
         assert not given, given
@@ -100,8 +101,9 @@ def _shielded(rig: Rig, adapter: Any, case: Case) -> AsyncIterator[Any]:
     return stream
 
 
-def _must_be(heard: Any, whole: Any, case: Case, ms: float) -> None:
+def _must_be(heard: Any, whole: Any, case: Case, ms: float, error: ProviderError | None) -> None:
     """All of the right answer, or its beginning; where there is no end to it, no more than the limit."""
+    assert case.error is not None or error is None, repr(error)
     if case.most:
         assert 0.9 * case.most < ms <= case.most, ms
     elif case.error is None:
@@ -113,7 +115,7 @@ def _must_be(heard: Any, whole: Any, case: Case, ms: float) -> None:
 async def _model_answers(rig: Rig, adapter: Any, case: Case) -> Answer:
     given, error = await drained(_shielded(rig, adapter, case))
     whole = rig.whole() if rig.whole is not None else text_of(await all_of(rig.make().stream(rig.request)))
-    _must_be(text := text_of(given), whole, case, len(text))
+    _must_be(text := text_of(given), whole, case, len(text), error)
     # A call or an end that is told of an answer that failed would be acted upon.
     assert isinstance(given[-1], ChatDone) if error is None else all(isinstance(one, TextDelta) for one in given)
 
@@ -130,7 +132,7 @@ async def _voice_answers(rig: Rig, adapter: Any, case: Case) -> Answer:
     sound = sound_of(given)
     if case.fault != "closed" and (sound or error is None):
         whole = rig.whole() if rig.whole is not None else sound_of(await all_of(rig.make().stream(rig.request)))
-        _must_be(sound, whole, case, len(sound) / 2 / 24)
+        _must_be(sound, whole, case, len(sound) / 2 / 24, error)
 
     async def goes_on(again: Any) -> None:
         sound = sound_of(await all_of(again.stream(rig.request)))

@@ -36,7 +36,7 @@ from providers.offline.scripted import ScriptedModel, ScriptedSynthesizer, Scrip
 from providers.openai.options import GroqOptions, LinkOptions, OpenAiOptions, TranscriptionOptions
 from providers.openai.speech import OpenAISynthesizer
 from providers.openai.transcription import OpenAITranscriber
-from tests.providers.azure_service import CLIPS, LISTEN, SAID, silence, synthesizer, transcriber, utterance
+from tests.providers.azure_service import CLIPS, LISTEN, SAID, let_go, silence, synthesizer, transcriber, utterance
 from tests.providers.openai_service import FLAVOURS, KEY, ask, model
 from tests.providers.sound import reading
 from tests.providers.table import Case
@@ -59,6 +59,7 @@ class Rig:
         whole: what the whole answer is: text, or samples; None: what the first whole answer was.
         utterances: what is said to an ear, the first of them again and again. chunk_bytes: how it is fed.
         strike: let one fault wait for its request. struck: how often it came to pass. asked: requests so far.
+        clear: no fault waits any more. forget: nor does anything that was given up still come for one.
         stays_failed: a stream that failed gives nothing any more; else it goes on with the next utterance.
     """
 
@@ -75,6 +76,7 @@ class Rig:
     asked: Callable[[], int] = field(default=lambda: 0)
     stays_failed: bool = False
     clear: Callable[[], None] = field(default=lambda: None)
+    forget: Callable[[], None] = field(default=lambda: None)
 
     def changed(self, changes: Mapping[str, Any]) -> Any:
         if changes.get("audio_format") == "s16 24000":
@@ -136,6 +138,7 @@ async def of_openai(name: str) -> AsyncIterator[Rig]:
             "struck": lambda case: sim.faults.injected[case.fault],
             "asked": lambda: len(sim.log.of(route)),
             "clear": sim.faults.clear,
+            "forget": sim.faults.clear,
         }
         if route == "chat":
             yield Rig(
@@ -170,11 +173,18 @@ async def of_azure(name: str, sim: AzureSim) -> AsyncIterator[Rig]:
     def struck(case: Case) -> int:
         return sim.faults.injected[Fault(kind=case.fault, **case.how).label]
 
-    service: dict[str, Any] = {"strike": strike, "struck": struck, "clear": sim.faults.clear}
+    def forget() -> None:
+        sim.faults.clear()
+        let_go()
+
+    service: dict[str, Any] = {"strike": strike, "struck": struck, "clear": sim.faults.clear, "forget": forget}
+    # A final that is late on a busy machine is no guess.
+    patient = {"final_wait_ms": 3000, "empty_wait_ms": 5000, "connect_ms": 5000}
     if on == "stt":
         yield Rig(
-            kind="ear", make=partial(transcriber, sim), request=LISTEN, utterances=(utterance(2), utterance(1)),
-            resumable=two_clips(), chunk_bytes=800, whole=lambda: SAID[2], stays_failed=True, **service,
+            kind="ear", make=lambda **options: transcriber(sim, **(patient | options)), request=LISTEN,
+            utterances=(utterance(2), utterance(1)), resumable=two_clips(),
+            chunk_bytes=800, whole=lambda: SAID[2], stays_failed=True, **service,
         )  # fmt: skip
     else:
         request = SpeechRequest(text=SPOKEN, audio_format=PCMU_8K)
@@ -203,7 +213,7 @@ CODE = SpeechRequest(text="code 12 3 4210, this is the scripted reply", audio_fo
 
 @cache
 def beckett() -> bytes:
-    return reading("beckett")
+    return reading("beckett", seconds=5)
 
 
 def of_nobody(name: str) -> Rig:
