@@ -161,7 +161,10 @@ class LinePool:
             return
         finally:
             self._building[key] -= 1
-        self._keep(line)
+        if self._idle and not self._target():
+            line.release_nowait()  # the calls that it was made for are over; one line stays, as in detach_nowait
+        else:
+            self._keep(line)
 
     async def _build(self, key: LineKey, *, connect: bool) -> SdkLine:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.sim.azure import AzureSim, Fault
+from providers.azure import sdk_native
 from providers.azure.ssml import MAX_SSML_BYTES, WordFinder, build_ssml
 from providers.azure.tts import AzureSynthesizer
 from providers.azure.voice import DEFAULT_VOICES, default_voice
@@ -250,6 +251,24 @@ def test_each_call_has_a_line_and_a_barge_in_gets_another(sim: AzureSim) -> None
         assert adapter.pool.idle <= 1
         await adapter.aclose()
         assert adapter.pool.idle == 0
+
+    run(main())
+
+
+def test_lines_for_calls_that_are_over_are_not_kept(sim: AzureSim) -> None:
+    """Callers who hang up while their lines are made; they were kept for four minutes, three threads each."""
+
+    async def main() -> None:
+        adapter = synthesizer(sim)
+        for _ in range(6):
+            adapter.attach_nowait()
+        for _ in range(6):
+            adapter.detach_nowait()
+        await sim.until(lambda: adapter.pool.built == 6)
+        await sim.until(lambda: not adapter.pool._tasks)
+        assert adapter.pool.idle == 1
+        await sim.until(lambda: sdk_native.alive() == 1)
+        await adapter.aclose()
 
     run(main())
 
