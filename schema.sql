@@ -134,6 +134,24 @@ COMMENT ON COLUMN transcript_segment.heard_text IS 'what of the text reached the
 COMMENT ON COLUMN transcript_segment.start_ms IS 'media time from the start of the stream';
 COMMENT ON COLUMN transcript_segment.confidence IS 'of the recogniser, 0 to 1; NULL for the agent and when not given';
 
+CREATE TABLE IF NOT EXISTS tool_invocation (
+    call_id      uuid             NOT NULL REFERENCES call ON DELETE CASCADE,
+    tool_no      integer          NOT NULL CHECK (tool_no >= 1),
+    name         text             NOT NULL,
+    arguments    jsonb            NOT NULL CHECK (jsonb_typeof(arguments) = 'object'),
+    started_at   timestamptz      NOT NULL,
+    outcome      text             CHECK (outcome IN ('done', 'refused', 'rejected', 'failed', 'timeout', 'unreachable')),
+    result       text,
+    attempts     integer          CHECK (attempts >= 0),
+    duration_ms  double precision CHECK (duration_ms >= 0),
+    PRIMARY KEY (call_id, tool_no)
+);
+COMMENT ON TABLE tool_invocation IS 'one call of a tool; on the local disk before the tool was called';
+COMMENT ON COLUMN tool_invocation.tool_no IS 'order in the call; with the call''s id it is the Idempotency-Key';
+COMMENT ON COLUMN tool_invocation.arguments IS 'without those that the tool''s settings redact';
+COMMENT ON COLUMN tool_invocation.outcome IS 'NULL: at work, or its process died and nobody knows whether it was done';
+COMMENT ON COLUMN tool_invocation.result IS 'what the model was told, at most 4000 characters';
+
 -- ── Spool ──────────────────────────────────────────────────────────────────────────────────────────────────────
 -- A fact's key is (boot_id, seq). It takes effect in the transaction that moves shipped_seq past it: exactly once,
 -- also when the reply to a COMMIT was lost or two processes ship the same spool.

@@ -21,6 +21,7 @@ import uvloop
 from starlette.routing import Route
 
 from server import breakage, logs, memory
+from server.agent.settings import CHANNELS, AgentSettings
 from server.call.capture import CaptureStore
 from server.call.capture_keeper import CaptureBounds
 from server.call.clips import Clips
@@ -47,6 +48,7 @@ from server.edge.telnyx_desk import MEMORY_S, TelnyxDesk
 from server.edge.telnyx_routes import telnyx_routes
 from server.edge.tls import ReloadingTls
 from server.edge.twilio_routes import TwilioRouteSettings, hand_over_twiml, twilio_routes
+from server.errors import ConfigError
 from server.metrics import Metrics
 from server.node.embedded import EmbeddedServers
 from server.readiness import Readiness
@@ -57,6 +59,8 @@ from server.store.redis import Redis, RedisUnavailable
 from server.store.shipper import Shipper
 from server.store.spool import Spool
 from server.store.token import StreamTokens
+from server.tool.http_tool import HttpTools
+from server.tool.runner import ToolRunner
 from server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -108,6 +112,7 @@ class _Process:
         self._metrics = Metrics()
         self._catalogue = Catalogue(config.providers, self._metrics.providers)
         self._clips = Clips()
+        self._tools = HttpTools(config.tools.secrets, config.tools.private_hosts)
         self._stop = asyncio.Event()
         self._signals = 0
 
@@ -126,7 +131,7 @@ class _Process:
             shipper = Shipper(spool, postgres)
             stack.push_async_callback(self._catalogue.aclose)
             snapshot = config.store.data_dir / "agents.json"
-            agents = AgentStore(postgres, snapshot, key, clock, self._catalogue.check)
+            agents = AgentStore(postgres, snapshot, key, clock, self._check_agent)
             await agents.start(config.store.agents_dir)
             http = await stack.enter_async_context(httpx.AsyncClient())
             tokens = StreamTokens(
@@ -141,7 +146,8 @@ class _Process:
             captures.start()
             stack.callback(captures.close)
             twilio, telnyx = self._twilio(http), self._telnyx(http)
-            plane = self._plane(spool, tokens, agents, twilio, telnyx, captures)
+            tools = await stack.enter_async_context(ToolRunner(self._tools, spool, self._metrics, clock))
+            plane = self._plane(spool, tokens, agents, twilio, telnyx, captures, tools)
             self._metrics.calls_active.set_function(lambda: plane.active)
             self._metrics.spool_depth.set_function(lambda: spool.pending)
             self._metrics.spool_age.set_function(lambda: shipper.age_s)
@@ -172,6 +178,14 @@ class _Process:
             folder, self._clock, secrets=self._config.secrets, bounds=bounds, metrics=self._metrics
         )
 
+    def _check_agent(self, slug: str, settings: AgentSettings) -> None:
+        """Raises ConfigError where this process can never serve the agent."""
+        self._catalogue.check(slug, settings)
+        for variant in (settings, *map(settings.for_channel, CHANNELS)):
+            for tool in variant.tools:
+                if problem := self._tools.problem(tool):
+                    raise ConfigError(f"agent {slug}: tools: {tool.name}", f"a tool that can be called ({problem})")
+
     def _plane(
         self,
         spool: Spool,
@@ -180,6 +194,7 @@ class _Process:
         twilio: TwilioRest | None,
         telnyx: TelnyxRest | None,
         captures: CaptureStore,
+        tools: ToolRunner,
     ) -> CallPlane:
         media = self._config.media
         services = CallServices(
@@ -192,6 +207,7 @@ class _Process:
             hang_up=partial(_hang_up, {"twilio": twilio, "telnyx": telnyx}),
             hand_over=partial(_hand_over, twilio, self._public_url),
             captures=captures,
+            tools=tools,
             lead_ms=media.pacer_lead_ms,
             chunk_ms=media.pacer_chunk_ms,
         )

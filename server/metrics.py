@@ -127,6 +127,14 @@ class Metrics:
             registry=registry,
         )
 
+        self.tool_calls = Histogram(
+            "tool_call_seconds",
+            "Calls of agents' tools, from the record on disk to the answer",
+            ("outcome",),
+            buckets=TURN_BUCKETS_S,
+            registry=registry,
+        )
+
         self.spool_depth = Gauge("spool_depth_records", "Facts not yet in PostgreSQL", registry=registry)
         self.spool_age = Gauge("spool_age_seconds", "Age of the oldest fact not yet in PostgreSQL", registry=registry)
 
@@ -180,6 +188,9 @@ class Metrics:
             vendor = self._vendor(providers, _STAGE_SERVICE.get(stage))
             self.stages[stage].labels(vendor, channel).observe(max(ms, 0.0) / 1e3)
         self.turn_latency.labels(self._vendor(providers, "llm"), channel).observe(max(latency_ms, 0.0) / 1e3)
+
+    def observe_tool(self, outcome: str, took_s: float) -> None:
+        self.tool_calls.labels(outcome).observe(took_s)
 
     def observe_call_end(self, channel: str, reason: str) -> None:
         """`reason` is one of OUTCOMES, perhaps with ":" and a detail. Any other counts as "other" and is logged."""

@@ -33,13 +33,14 @@ ALLOWED: dict[str, set[str]] = {
         "server.config", "server.errors", "server.clock", "server.queues", "server.metrics", "server.agent",
         "server.logs",
     },
+    "server.tool": {"server.errors", "server.clock", "server.metrics", "server.agent", "server.store", "server.logs"},
     "server.carrier": {
         "server.config", "server.errors", "server.clock", "server.queues", "server.metrics", "server.agent",
     },
     "server.call": {
         "audio_native", "providers.base", "providers.errors", "providers.deadline", "providers.health",
         "server.wire", "server.turn", "server.dialogue", "server.agent", "server.store", "server.carrier",
-        "server.clock", "server.queues", "server.metrics", "server.errors", "server.logs",
+        "server.tool", "server.clock", "server.queues", "server.metrics", "server.errors", "server.logs",
     },
     "server.edge": EDGE,
     "server.api": EDGE,

@@ -40,6 +40,8 @@ PRODUCTION = {
     "COMPATIBLE_BASE_URL": "http://llm.internal:8000/v1/",
     "COMPATIBLE_API_KEY": "compatible-key",
     "COMPATIBLE_MODEL": "small",
+    "TOOL_SECRETS": '{"crm": "Bearer tool-secret"}',
+    "TOOL_PRIVATE_HOSTS": "crm.internal, 10.1.2.3",
 }
 PROVIDER_KEYS = {"azure-speech-key", "azure-speech-key-2"}
 PROVIDER_KEYS |= {"sk-openai-key", "gsk-groq-key", "azure-openai-key", "compatible-key"}
@@ -256,19 +258,33 @@ def test_no_secret_is_shown() -> None:
     shown = repr(config)
     expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
     expected |= {"KEY-of-telnyx", "shared-secret=1", "shared-secret-2", "metrics-key-0123456789"}
-    expected |= PROVIDER_KEYS
+    expected |= PROVIDER_KEYS | {"Bearer tool-secret"}
     assert set(config.secrets) == expected
     for secret in expected:
         assert secret not in shown
 
 
 @pytest.mark.parametrize(
-    "name", ["DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "TWILIO_SHARED_KEYS", "AZURE_SPEECH_ENDPOINT"]
+    "name", ["TOOL_SECRETS", "DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "TWILIO_SHARED_KEYS", "AZURE_SPEECH_ENDPOINT"]
 )
 def test_a_refused_secret_is_not_shown(name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Config.from_env({name: "pass:w0rd"})
     assert "w0rd" not in str(refused.value)
+
+
+def test_tools_have_secrets_by_name_and_hosts_of_their_own() -> None:
+    tools = Config.from_env(PRODUCTION).tools
+    assert tools.secrets == {"crm": "Bearer tool-secret"}
+    assert tools.private_hosts == ("crm.internal", "10.1.2.3")
+    for name, wrong in (
+        ("TOOL_SECRETS", "[]"), ("TOOL_SECRETS", '{"crm": 1}'), ("TOOL_SECRETS", '{"crm": "short"}'),
+        ("TOOL_SECRETS", '{"a b": "long enough"}'), ("TOOL_SECRETS", '{"crm": "two\\nlines"}'),
+        ("TOOL_PRIVATE_HOSTS", "crm.internal:8080"), ("TOOL_PRIVATE_HOSTS", "http://crm"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError) as refused:
+            Config.from_env({name: wrong})
+        assert refused.value.variable == name
 
 
 def test_the_signing_key_is_made_once_and_kept_private(tmp_path: Path) -> None:

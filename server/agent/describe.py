@@ -47,6 +47,10 @@ def describe(cls: type[Any] = AgentSettings, path: str = "") -> Iterator[Descrip
         if dataclasses.is_dataclass(hint):
             yield from describe(typing.cast(type[Any], hint), f"{name}.")
             continue
+        if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(record := typing.get_args(hint)[0]):
+            yield Description(name, "list", NONE, f"at most {spec.metadata['max_items']}", NONE, spec.metadata["doc"])
+            yield from describe(typing.cast(type[Any], record), f"{name}[].")
+            continue
         kind, extent = _kind(hint, spec.metadata)
         unit = UNITS.get(spec.name.rpartition("_")[2], NONE) if hint in (int, float) else NONE
         yield Description(name, kind, _shown(spec.default), extent, unit, spec.metadata["doc"])

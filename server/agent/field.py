@@ -50,3 +50,8 @@ def texts(doc: str, max_items: int = 100) -> Any:
 
 def mapping(doc: str) -> Any:
     return field(default_factory=dict, metadata={"doc": doc})
+
+
+def records(doc: str, max_items: int) -> Any:
+    """A list of groups, each with the settings of the field's own dataclass."""
+    return field(default=(), metadata={"max_items": max_items, "doc": doc})

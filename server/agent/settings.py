@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from server.agent import field as of
+from server.agent.tool_settings import MAX_TOOLS, ToolSettings, problem
 
 Channel = Literal["twilio", "telnyx", "browser"]
 CHANNELS: tuple[Channel, ...] = ("twilio", "telnyx", "browser")
@@ -163,6 +164,7 @@ class AgentSettings:
     interruption: InterruptionSettings = field(default_factory=InterruptionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
+    tools: tuple[ToolSettings, ...] = of.records("what the model may do besides `end_call`: docs/tools.md", MAX_TOOLS)
     script: Mapping[str, Any] = of.mapping("what the engine `dialogue` follows: docs/offline.md")
     channels: Mapping[str, Mapping[str, Any]] = of.mapping(
         "twilio, telnyx, browser: any of these settings, for that channel"
@@ -173,6 +175,7 @@ class AgentSettings:
         """Check `raw` (from YAML or JSON) and fill in defaults. Raises SettingsError."""
         settings: AgentSettings = _parse(cls, raw, "")
         _check_delays(settings.turn, "")
+        _check_tools(settings.tools, "")
         for channel, overrides in settings.channels.items():
             if channel not in CHANNELS:
                 raise SettingsError(f"channels.{channel}", f"expected one of {', '.join(CHANNELS)}")
@@ -182,7 +185,9 @@ class AgentSettings:
             if channel not in TRANSFERRING and "fallback_number" in overrides.get("limits", {}):
                 raise SettingsError(f"channels.{channel}.limits.fallback_number", "this channel puts no call through")
             # Each is in its range; together with the values it does not replace it must make sense too.
-            _check_delays(settings.for_channel(channel).turn, f"channels.{channel}.")
+            merged = settings.for_channel(channel)
+            _check_delays(merged.turn, f"channels.{channel}.")
+            _check_tools(merged.tools, f"channels.{channel}.")
         return settings
 
     def for_channel(self, channel: Channel) -> AgentSettings:
@@ -222,6 +227,14 @@ _KNOWN: dict[type[Any], Mapping[str, Any]] = {}
 """One entry for each group of settings."""
 
 
+def _check_tools(tools: tuple[ToolSettings, ...], path: str) -> None:
+    for at, tool in enumerate(tools):
+        if found := problem(tool):
+            raise SettingsError(f"{path}tools[{at}].{found[0]}", found[1])
+        if any(tool.name == other.name for other in tools[:at]):
+            raise SettingsError(f"{path}tools[{at}].name", f"there are two tools named {tool.name}")
+
+
 def _parse(cls: type[Any], raw: Any, path: str) -> Any:
     if not isinstance(raw, Mapping):
         raise SettingsError(path.rstrip(".") or "(agent)", f"expected a mapping, got {type(raw).__name__}")
@@ -244,6 +257,10 @@ def _value(hint: Any, spec: dataclasses.Field[Any], value: Any, path: str) -> An
         if value not in typing.get_args(hint):
             raise SettingsError(path, f"expected one of {', '.join(map(str, typing.get_args(hint)))}; got {value!r}")
         return value
+    if origin is tuple and dataclasses.is_dataclass(record := typing.get_args(hint)[0]):
+        if not isinstance(value, list | tuple) or len(value) > meta["max_items"]:
+            raise SettingsError(path, f"expected a list of at most {meta['max_items']}")
+        return tuple(_parse(typing.cast(type[Any], record), one, f"{path}[{at}].") for at, one in enumerate(value))
     if origin is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise SettingsError(path, "expected a list of texts")

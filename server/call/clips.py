@@ -47,6 +47,7 @@ def fixed_texts(settings: AgentSettings) -> list[str]:
     limits = settings.limits
     texts = [settings.opening.text, *limits.idle_prompts, limits.idle_goodbye, limits.goodbye, *limits.fillers]
     texts += [stock.apology(settings), stock.farewell(settings), limits.max_duration_notice]
+    texts += [tool.filler for tool in settings.tools]
     if limits.fallback_number:
         texts.append(stock.hand_over(settings))
     return [text for text in texts if text]

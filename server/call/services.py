@@ -13,6 +13,7 @@ from server.call.scoring import SpeechScoring
 from server.clock import Clock
 from server.metrics import Metrics
 from server.store.spool import Spool
+from server.tool.runner import ToolRunner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class CallServices:
     # Puts the call through to a number; False: it was already over. Raises CarrierError.
     hand_over: Callable[[CallFacts, str], Awaitable[bool]]
     captures: CaptureStore
+    tools: ToolRunner
     lead_ms: int
     chunk_ms: int
     # What a call of that channel is served with.

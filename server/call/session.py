@@ -156,6 +156,7 @@ class CallSession:
                 listening = self._recogniser.run()
                 self._recognising = self._group.create_task(listening, name=f"{self.facts.call_id} recognise")
                 self.dispatch(ev.StreamResumed() if self._resumed else ev.CallBegan())
+                self._services.tools.listen(self.facts.call_id, self._on_tool)
                 for data, is_text in backlog:
                     self.on_message(data, is_text)
                 await self._ended.wait()
@@ -213,6 +214,7 @@ class CallSession:
 
     async def _put_away(self) -> None:
         services = self._services
+        services.tools.leave(self.facts.call_id, self._on_tool)
         self._stepper.close()
         self.uplink.close()
         services.pacer.remove(self.downlink)
@@ -279,6 +281,9 @@ class CallSession:
                 self.uplink.commit(number)
             case ev.RequestReply(number, _):
                 self._replying = self._group.create_task(self._reply(number), name=f"{self.facts.call_id} reply")
+            case ev.InvokeTool(number, name, arguments):
+                tool = next(one for one in self._settings.tools if one.name == name)
+                self._services.tools.start(self.facts.call_id, number, tool, arguments)
             case ev.CancelReply():
                 if self._replying is not None:
                     self._replying.cancel()
@@ -328,6 +333,9 @@ class CallSession:
         except ProviderError as error:
             log.warning("model failed: %s", error, extra={"event": "provider_failed"})
             self.dispatch(ev.ReplyFailed(reply_no, str(error)))
+
+    def _on_tool(self, tool_no: int, result: str) -> None:
+        self.dispatch(ev.ToolFinished(tool_no, result))
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────
 

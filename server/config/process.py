@@ -40,6 +40,8 @@ from server.config.read import (
     texts,
     whole,
 )
+from server.config.tool import VARIABLES as TOOL_VARIABLES
+from server.config.tool import ToolConfig
 from server.errors import ConfigError
 
 LogFormat = Literal["json", "text"]
@@ -62,6 +64,7 @@ VARIABLES: tuple[str, ...] = (
     *CAPTURE_VARIABLES,
     *CARRIER_VARIABLES,
     *PROVIDER_VARIABLES,
+    *TOOL_VARIABLES,
 )  # fmt: skip
 """Every variable that is read; nothing else in the environment changes the server."""
 
@@ -233,6 +236,7 @@ class Config:
     twilio: TwilioConfig = field(default_factory=TwilioConfig)
     telnyx: TelnyxConfig = field(default_factory=TelnyxConfig)
     providers: ProviderConfig = field(default_factory=ProviderConfig)
+    tools: ToolConfig = field(default_factory=ToolConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     captures: CaptureConfig = field(default_factory=CaptureConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -311,7 +315,7 @@ class Config:
         urls = (urlsplit(url).password or "" for url in (store.database_url, store.redis_url))
         tokens = (twilio.auth_token, twilio.auth_token_next, *twilio.shared_keys.values(), self.telnyx.api_key)
         known = (self.server.api_key, self.server.metrics_key, store.secret, *tokens, *urls)
-        return (*(one for one in known if one), *self.providers.secrets)
+        return (*(one for one in known if one), *self.providers.secrets, *self.tools.secrets.values())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
@@ -324,6 +328,7 @@ class Config:
             twilio=TwilioConfig.from_env(env),
             telnyx=TelnyxConfig.from_env(env),
             providers=ProviderConfig.from_env(env),
+            tools=ToolConfig.from_env(env),
             media=MediaConfig.from_env(env),
             captures=CaptureConfig.from_env(env),
             log=LogConfig.from_env(env),

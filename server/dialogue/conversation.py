@@ -18,7 +18,7 @@ from typing import Any
 from providers.base import ChatRequest, Message
 from server.agent.settings import AgentSettings
 from server.dialogue import event as ev
-from server.dialogue import hearing, replying, speaking
+from server.dialogue import hearing, replying, speaking, tooling
 from server.dialogue.floor import (
     endpoint_passed,
     filler_due,
@@ -54,7 +54,7 @@ class Conversation:
         settings = self._state.settings
         return ChatRequest(
             messages=(Message("system", system_prompt(settings)), *self._state.history.messages()),
-            tools=(replying.END_CALL,),
+            tools=tooling.specs(settings),
             model=settings.llm.model,
             temperature=settings.llm.temperature,
             max_tokens=settings.llm.max_tokens,
@@ -173,6 +173,7 @@ _STEPS: dict[type[Any], Callable[[State, Any, int], None]] = {
     ev.ReplyTool: replying.on_tool,
     ev.ReplyDone: replying.on_done,
     ev.ReplyFailed: replying.on_failed,
+    ev.ToolFinished: tooling.on_finished,
     ev.SpeechRendered: replying.on_rendered,
     ev.SpeechFailed: replying.on_speech_failed,
     ev.PlayoutFinished: replying.on_playout_finished,

@@ -93,6 +93,14 @@ class ReplyFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """The call `tool_no` of a tool was carried out, or it was not: then `result` begins with "error"."""
+
+    tool_no: int
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechRequested:
     """The synthesiser was asked for the clause."""
 
@@ -177,6 +185,7 @@ Event = (
     | ReplyTool
     | ReplyDone
     | ReplyFailed
+    | ToolFinished
     | SpeechRequested
     | SpeechFirstByte
     | SpeechRendered
@@ -215,6 +224,15 @@ class RequestReply:
 
     reply_no: int
     message_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeTool:
+    """Carry the call out, once, whatever becomes of the reply. `arguments` is a JSON object that fits the schema."""
+
+    tool_no: int
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +321,7 @@ Action = (
     | ResumeUtterance
     | CommitUtterance
     | RequestReply
+    | InvokeTool
     | CancelReply
     | Speak
     | Interject

@@ -7,17 +7,14 @@ import re
 from server.agent import stock
 from server.dialogue import event as ev
 from server.dialogue.account import TurnAccount
+from server.dialogue.asking import ask, next_filler
 from server.dialogue.speaking import HAND_OVER, end_after, interject, leave, say, settle, stop_speaking
-from server.dialogue.speech import AgentSpeech
 from server.dialogue.state import NS_PER_MS, State
 from server.turn.endpoint import endpoint_delay_ms
 from server.turn.machine import TurnAction, TurnEvent, TurnState
 
 # A recogniser that has not answered by then after the turn is over: its interim words stand, if there are any.
 FINAL_WAIT_MS = 2500
-# However late the answer was asked for: so long it may take before a filler, and before it is given up.
-FILLER_GRACE_MS = 400
-OWED_GRACE_MS = 1500
 # After so many answers in a row that could not be given the call is given up.
 MAX_FAILURES = 3
 
@@ -68,6 +65,8 @@ def take_turn(c: State, now_ns: int) -> None:
     if unheard:
         # A noise stopped the agent: it says the rest.
         say(c, "repeat", unheard, now_ns)
+    elif c.has_results:
+        ask(c, now_ns)
     elif TurnAction.WAIT in actions:
         wait(c, now_ns)
 
@@ -108,21 +107,7 @@ def answer(c: State, text: str, now_ns: int, account: TurnAccount | None = None)
     if normalised(text) in {normalised(phrase) for phrase in c.settings.limits.end_call_phrases}:
         end_after(c, c.settings.limits.goodbye, "goodbye", "agent", now_ns)
     else:
-        request_reply(c, now_ns)
-
-
-def request_reply(c: State, now_ns: int) -> None:
-    c.reply_no += 1
-    c.speech = AgentSpeech("reply", c.reply_no, began_ns=now_ns)
-    if c.account is not None and not c.account.llm_request:
-        c.account.llm_request = now_ns
-    c.do(ev.RequestReply(c.reply_no, len(c.history.messages())))
-    limits = c.settings.limits
-    owed_since_ns = c.account.speech_end if c.account is not None and c.account.speech_end else now_ns
-    if limits.fillers and c.tool_rounds == 0:
-        due_ns = owed_since_ns + limits.filler_after_ms * NS_PER_MS
-        c.set_timer("filler", max(due_ns, now_ns + FILLER_GRACE_MS * NS_PER_MS))
-    c.set_timer("owed", max(owed_since_ns + limits.apology_after_ms * NS_PER_MS, now_ns + OWED_GRACE_MS * NS_PER_MS))
+        ask(c, now_ns)
 
 
 def filler_due(c: State, now_ns: int) -> None:
@@ -132,9 +117,8 @@ def filler_due(c: State, now_ns: int) -> None:
         return
     if c.account is not None and c.account.tts_first_byte:
         return
-    fillers = c.settings.limits.fillers
-    c.filler_no += 1
-    interject(c, speech, fillers[c.filler_no % len(fillers)])
+    if filler := next_filler(c):
+        interject(c, speech, filler)
 
 
 def reply_owed(c: State, now_ns: int) -> None:
@@ -207,6 +191,8 @@ def floor_is_free(c: State, now_ns: int) -> None:
         c.turn(TurnEvent.SPEECH_STOPPED)
         c.account = TurnAccount(c.turn_no + 1, speech_end=now_ns, detected=now_ns)
         schedule_endpoint(c, now_ns)
+    elif c.has_results:
+        ask(c, now_ns)
     elif TurnAction.WAIT in actions:
         wait(c, now_ns)
 

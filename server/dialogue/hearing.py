@@ -41,10 +41,13 @@ def on_speech_confirmed(c: State, event: ev.SpeechConfirmed, now_ns: int) -> Non
 
 
 def _take_back(c: State) -> None:
-    """Nothing of the answer was heard: the caller's words and what follows are one turn."""
+    """Nothing of the answer was heard: the caller's words and what follows are one turn.
+
+    Unless something was done already in answer to them: then they stand, and what follows is a turn of its own.
+    """
     speech = c.speech
     stop_speaking(c)
-    if speech is not None and speech.kind == "reply":
+    if speech is not None and speech.kind == "reply" and not c.history.has_acted():
         c.utterances.put_before(c.history.take_back_caller())
         c.turn_no -= 1
         c.account = None

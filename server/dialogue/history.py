@@ -49,17 +49,41 @@ class History:
             self._messages.pop()
         return self._messages.pop().content if self._messages else ""
 
-    def agent_said(self, text: str) -> None:
-        """`text` was heard by the caller; empty text leaves no trace."""
-        if text:
-            self._append(Message("assistant", text))
+    def agent_said(self, text: str, *, before_tools: bool = False) -> None:
+        """`text` was heard by the caller; empty text leaves no trace. `before_tools`: it came with the last calls."""
+        if not text:
+            return
+        at = len(self._messages)
+        while before_tools and at and (self._messages[at - 1].tool_calls or self._messages[at - 1].role == "tool"):
+            at -= 1
+        self._messages.insert(at, Message("assistant", text))
+        self._trim()
 
     def tool_called(self, call: ToolCall, result: str) -> None:
         self._append(Message("assistant", "", tool_calls=(call,)))
         self._append(Message("tool", result, tool_call_id=call.id))
 
+    def tool_answered(self, call_id: str, result: str) -> None:
+        """`result` stands for what was said of the call before. One that is trimmed away is not missed."""
+        for at in range(len(self._messages) - 1, -1, -1):
+            if self._messages[at].role == "tool" and self._messages[at].tool_call_id == call_id:
+                self._messages[at] = Message("tool", result, tool_call_id=call_id)
+                return
+
+    def has_acted(self) -> bool:
+        """Something was done in answer to the caller's last words: they cannot be taken back."""
+        for message in reversed(self._messages):
+            if message.role == "user":
+                return False
+            if message.role == "tool":
+                return True
+        return False
+
     def _append(self, message: Message) -> None:
         self._messages.append(message)
+        self._trim()
+
+    def _trim(self) -> None:
         while len(self._messages) > MAX_MESSAGES:
             self._messages.pop(0)
             # A tool's result without its call is refused by every provider.

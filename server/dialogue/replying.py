@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from providers.base import ToolCall, ToolSpec
+from providers.base import ToolCall
 from server.dialogue import event as ev
-from server.dialogue.floor import apologise, check_over, give_up_unsaid, request_reply
+from server.dialogue.asking import ask
+from server.dialogue.floor import apologise, check_over, give_up_unsaid
 from server.dialogue.speaking import end_after, leave, settle, speak, stop_speaking
 from server.dialogue.state import State
+from server.dialogue.tooling import END_CALL, invoke
 from server.turn.machine import TurnState
-
-MAX_TOOL_ROUNDS = 3
-
-END_CALL = ToolSpec("end_call", "Hang up, after what you say now has been heard.", {"type": "object", "properties": {}})
 
 
 def on_text(c: State, event: ev.ReplyText, now_ns: int) -> None:
@@ -44,17 +42,15 @@ def on_done(c: State, event: ev.ReplyDone, now_ns: int) -> None:
         speak(c, speech, text, now_ns)
     speech.complete = True
     tools, c.tools = c.tools, []
+    speech.called_tools = invoke(c, tools)
     if speech.has_words:
         check_over(c, now_ns)
-    elif tools and c.tool_rounds < MAX_TOOL_ROUNDS:
-        c.tool_rounds += 1
-        for call in tools:
-            # Only end_call exists so far; the model is told so and answers in words.
-            c.history.tool_called(call, f"error: there is no tool named {call.name}")
-        request_reply(c, now_ns)
     elif speech.then:
         c.speech = None
         end_after(c, c.settings.limits.goodbye, "goodbye", speech.then, now_ns)
+    elif speech.called_tools:
+        speech.awaits_tools = True
+        ask(c, now_ns)
     else:
         apologise(c, now_ns)
 

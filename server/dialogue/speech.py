@@ -27,7 +27,10 @@ class Clause:
 
 @dataclass(slots=True)
 class AgentSpeech:
-    """What is being said. `then`: leave the call for this reason once heard. `complete`: no clause will follow."""
+    """What is being said. `then`: leave the call for this reason once heard. `complete`: no clause will follow.
+
+    `awaits_tools`: no words of it are there yet, a tool is at work. `called_tools`: its words came with calls of tools.
+    """
 
     kind: Kind
     reply_no: int = 0
@@ -35,6 +38,8 @@ class AgentSpeech:
     then: str = ""
     complete: bool = False
     audible: bool = False
+    awaits_tools: bool = False
+    called_tools: bool = False
     began_ns: int = 0
     clauses: list[Clause] = field(default_factory=list)
     splitter: ClauseSplitter = field(default_factory=ClauseSplitter)

@@ -55,6 +55,13 @@ class State:
     is_leaving: bool = False
     was_handed_over: bool = False
     tool_rounds: int = 0
+    tool_no: int = 0
+    # Tools at work: their number -> the model's id of the call.
+    running: dict[int, str] = field(default_factory=dict)
+    # What tools gave has not been put to the model.
+    has_results: bool = False
+    tool_filler: str = ""
+    tool_wait_ms: int = 0
 
     def turn(self, event: TurnEvent) -> tuple[TurnAction, ...]:
         self.turn_state, actions = transition(self.turn_state, event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -71,6 +71,29 @@ class SegmentFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted:
+    """A tool is about to be called: on disk before anything happens. `arguments` without what is not to be kept."""
+
+    call_id: str
+    tool_no: int
+    name: str
+    arguments: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolEnded:
+    """`outcome`: done, refused, rejected, failed, timeout or unreachable; `result` is what the model was told."""
+
+    call_id: str
+    tool_no: int
+    outcome: str
+    result: str
+    attempts: int
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded:
     call_id: str
     reason: str
@@ -79,13 +102,15 @@ class CallEnded:
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
-Fact = CallStarted | CallAnswered | TurnFact | SegmentFact | CallEnded
+Fact = CallStarted | CallAnswered | TurnFact | SegmentFact | ToolStarted | ToolEnded | CallEnded
 
 _KINDS: dict[str, type[Fact]] = {
     "call_started": CallStarted,
     "call_answered": CallAnswered,
     "turn": TurnFact,
     "segment": SegmentFact,
+    "tool_started": ToolStarted,
+    "tool_ended": ToolEnded,
     "call_ended": CallEnded,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}

@@ -47,6 +47,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (call_id, seq) DO NOTHING
 """
 
+INSERT_TOOL = """
+INSERT INTO tool_invocation (call_id, tool_no, name, arguments, started_at)
+VALUES ($1, $2, $3, $4, to_timestamp($5))
+ON CONFLICT (call_id, tool_no) DO NOTHING
+"""
+
+END_TOOL = """
+UPDATE tool_invocation SET outcome = $3, result = $4, attempts = $5, duration_ms = $6
+WHERE call_id = $1 AND tool_no = $2 AND outcome IS NULL
+"""
+
 INSERT_QUARANTINE = """
 INSERT INTO spool_quarantine (boot_id, seq, payload, error) VALUES ($1, $2, $3, $4)
 ON CONFLICT (boot_id, seq) DO NOTHING

@@ -27,6 +27,8 @@ from server.store.fact import (
     Fact,
     FactError,
     SegmentFact,
+    ToolEnded,
+    ToolStarted,
     TurnFact,
     decode,
 )
@@ -53,6 +55,8 @@ _STATEMENTS: tuple[tuple[type[Fact], str], ...] = (
     (CallAnswered, queries.ANSWER_CALL),
     (TurnFact, queries.INSERT_TURN),
     (SegmentFact, queries.INSERT_SEGMENT),
+    (ToolStarted, queries.INSERT_TOOL),
+    (ToolEnded, queries.END_TOOL),
     (CallEnded, queries.END_CALL),
 )
 """In the order that the foreign keys want."""
@@ -288,6 +292,12 @@ def _row(fact: Fact) -> tuple[Any, ...]:
             heard_text = fact.text if fact.heard_text is None else fact.heard_text
             row = (fact.call_id, fact.seq, fact.speaker, fact.text, heard_text)
             row += (fact.start_ms, fact.end_ms, fact.confidence, fact.interrupted)
+        case ToolStarted():
+            arguments = orjson.dumps(dict(fact.arguments)).decode()
+            # Nor has jsonb for an escaped one.
+            row = (fact.call_id, fact.tool_no, fact.name, arguments.replace("\\u0000", ""), fact.at)
+        case ToolEnded():
+            row = (fact.call_id, fact.tool_no, fact.outcome, fact.result, fact.attempts, fact.duration_ms)
         case CallEnded():
             row = (fact.call_id, fact.reason, fact.duration_ms, fact.at, orjson.dumps(dict(fact.counters)).decode())
     # PostgreSQL has no form for a zero character; a model may still write one.

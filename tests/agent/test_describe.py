@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import pytest
 
 from server.agent.describe import NONE, Description, describe, main, rewritten, table
+from server.agent.tool_settings import ToolSettings
 from tests.agent.test_settings import LEAVES
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,8 @@ def test_a_page_has_the_table_that_the_schema_gives(name: str, group: str) -> No
 
 def test_every_setting_has_a_row_that_says_something_of_all() -> None:
     rows = list(describe())
-    assert [one.path for one in rows] == [".".join(path) for path, _, _ in LEAVES] + ["script", "channels"]
+    tools = ["tools", *(f"tools[].{one.name}" for one in dataclasses.fields(ToolSettings))]
+    assert [one.path for one in rows] == [".".join(path) for path, _, _ in LEAVES] + tools + ["script", "channels"]
     for one in rows:
         cells = (one.type, one.default, one.range, one.unit, one.meaning)
         assert all(cells) and not any("|" in cell or "\n" in cell for cell in cells), one
@@ -34,7 +37,7 @@ def test_every_setting_has_a_row_that_says_something_of_all() -> None:
     assert unitless == {
         "stt.phrase_weight", "stt.stable_words",
         "llm.temperature", "llm.frequency_penalty", "llm.presence_penalty", "tts.style_degree",
-        "turn.vad_mode",
+        "turn.vad_mode", "tools[].retries",
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def leaves(cls: type[Any] = AgentSettings, path: tuple[str, ...] = ()) -> Iterat
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
             yield from leaves(typing.cast(type[Any], hint), (*path, field.name))
-        elif field.name not in ("script", "channels"):
+        elif field.name not in ("tools", "script", "channels"):
             yield (*path, field.name), field, hint
 
 

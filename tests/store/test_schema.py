@@ -18,6 +18,7 @@ TABLES = {
     "call",
     "turn",
     "transcript_segment",
+    "tool_invocation",
     "spool_boot",
     "spool_quarantine",
 }

@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from server.store.fact import CallEnded, SegmentFact
+from server.store.fact import CallEnded, SegmentFact, ToolEnded, ToolStarted
 from server.store.postgres import Connection, Postgres, PostgresUnavailable
 from server.store.shipper import Shipper, is_poison
 from server.store.spool import Spool
@@ -79,6 +79,29 @@ async def fetch(url: str, query: str) -> list[asyncpg.Record]:
         return list(await connection.fetch(query))
     finally:
         await connection.close()
+
+
+def test_tools_arrive_with_their_outcome_or_without(tmp_path: Path, database_url: str) -> None:
+    async def run() -> None:
+        call_id, facts = whole_call(await make_version(database_url))
+        arguments = {"item": "lamp", "zero": "a\0b"}
+        begun = [ToolStarted(call_id=call_id, tool_no=no, name="price", arguments=arguments, at=AT_S) for no in (1, 2)]
+        ended = ToolEnded(call_id=call_id, tool_no=1, outcome="done", result="12\0", attempts=2, duration_ms=80.5)
+        again = ToolEnded(call_id=call_id, tool_no=1, outcome="timeout", result="late", attempts=9, duration_ms=1.0)
+        async with running(tmp_path, database_url) as (spool, shipper):
+            for fact in (facts[0], *begun, ended):
+                spool.append_nowait(fact)
+            await shipper.wait_shipped()
+            spool.append_nowait(again)  # the first outcome stands
+            await shipper.wait_shipped()
+            assert shipper.quarantined == 0
+        first, second = await fetch(database_url, "SELECT * FROM tool_invocation ORDER BY tool_no")
+        assert (first["name"], first["arguments"]) == ("price", '{"item": "lamp", "zero": "ab"}')
+        assert (first["outcome"], first["result"], first["attempts"], first["duration_ms"]) == ("done", "12", 2, 80.5)
+        assert first["started_at"].timestamp() == AT_S
+        assert (second["outcome"], second["result"], second["duration_ms"]) == (None, None, None)
+
+    asyncio.run(run())
 
 
 def test_a_call_arrives_with_every_field(tmp_path: Path, database_url: str) -> None:

@@ -37,6 +37,8 @@ from server.store.redis import Redis
 from server.store.segment import records
 from server.store.spool import Spool
 from server.store.token import StreamTokens
+from server.tool.http_tool import HttpTools
+from server.tool.runner import ToolRunner
 
 SCRIPTED = {"provider": "scripted"}
 AGENT = {
@@ -155,6 +157,7 @@ async def plane_server(
         hang_up=hang_up,
         hand_over=hand_over,
         captures=captures,
+        tools=ToolRunner(HttpTools({}, ()), spool, metrics, clock),  # no agent here has any
         lead_ms=200,
         chunk_ms=100,
     )
