@@ -146,14 +146,23 @@ def test_production_is_read_whole() -> None:
         ({"AZURE_SPEECH_KEY_2": "other-key"}, "AZURE_SPEECH_KEY"),
         (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "short"}, "AZURE_SPEECH_KEY_2"),
         (AZURE_WEST | {"AZURE_SPEECH_KEY_2": AZURE["AZURE_SPEECH_KEY"]}, "AZURE_SPEECH_KEY_2"),
-        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": AZURE["AZURE_SPEECH_KEY"], "AZURE_SPEECH_REGION_2": "westeurope"},
-         "AZURE_SPEECH_KEY_2"),
+        (
+            AZURE_WEST | {"AZURE_SPEECH_KEY_2": AZURE["AZURE_SPEECH_KEY"], "AZURE_SPEECH_REGION_2": "westeurope"},
+            "AZURE_SPEECH_KEY_2",
+        ),
         (AZURE_WEST | {"AZURE_SPEECH_REGION_2": "eastus"}, "AZURE_SPEECH_KEY_2"),
         (AZURE_WEST | {"AZURE_SPEECH_ENDPOINT_2": "ws://x"}, "AZURE_SPEECH_KEY_2"),
         (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "other-key", "AZURE_SPEECH_REGION_2": "East US"}, "AZURE_SPEECH_REGION_2"),
         (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "other-key", "AZURE_SPEECH_ENDPOINT_2": "x:y"}, "AZURE_SPEECH_ENDPOINT_2"),
-        (AZURE_WEST | {"AZURE_SPEECH_KEY_2": "other-key", "AZURE_SPEECH_REGION_2": "eastus",
-                       "AZURE_SPEECH_ENDPOINT_2": "ws://x"}, "AZURE_SPEECH_REGION_2"),
+        (
+            AZURE_WEST
+            | {
+                "AZURE_SPEECH_KEY_2": "other-key",
+                "AZURE_SPEECH_REGION_2": "eastus",
+                "AZURE_SPEECH_ENDPOINT_2": "ws://x",
+            },
+            "AZURE_SPEECH_REGION_2",
+        ),
         ({"OPENAI_API_KEY": "two words"}, "OPENAI_API_KEY"),
         ({"OPENAI_BASE_URL": "api.openai.com"}, "OPENAI_BASE_URL"),
         ({"GROQ_API_KEY": "short"}, "GROQ_API_KEY"),
@@ -265,7 +274,8 @@ def test_no_secret_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["TOOL_SECRETS", "DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "TWILIO_SHARED_KEYS", "AZURE_SPEECH_ENDPOINT"]
+    "name",
+    ["TOOL_SECRETS", "DATABASE_URL", "TALKSPURT_SECRET", "API_KEY", "TWILIO_SHARED_KEYS", "AZURE_SPEECH_ENDPOINT"],
 )
 def test_a_refused_secret_is_not_shown(name: str) -> None:
     with pytest.raises(ConfigError) as refused:

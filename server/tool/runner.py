@@ -114,9 +114,7 @@ class ToolRunner:
 
     async def _put_on_record(self, call_id: str, tool_no: int, tool: ToolSettings, given: dict[str, Any]) -> None:
         kept = {name: REDACTED if name in tool.redact else value for name, value in given.items()}
-        fact = ToolStarted(
-            call_id=call_id, tool_no=tool_no, name=tool.name, arguments=kept, at=self._clock.wall_s()
-        )
+        fact = ToolStarted(call_id=call_id, tool_no=tool_no, name=tool.name, arguments=kept, at=self._clock.wall_s())
         try:
             if not self._spool.append_nowait(fact):
                 raise ToolFailed("refused", "it could not be put on record, so it was not done")
@@ -135,4 +133,3 @@ class ToolRunner:
             kept = []
             self._kept.add(call_id, kept)
         kept.append((tool_no, result))
-

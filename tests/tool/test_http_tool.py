@@ -26,7 +26,9 @@ def tool(peer: HttpPeer, path: str = "/price", **settings: Any) -> ToolSettings:
     return one
 
 
-def run(body: Callable[[HttpPeer, HttpTools], Awaitable[None]], *answers: Reply, otherwise: Reply | None = None) -> None:
+def run(
+    body: Callable[[HttpPeer, HttpTools], Awaitable[None]], *answers: Reply, otherwise: Reply | None = None
+) -> None:
     async def go() -> None:
         tools = HttpTools(SECRETS, ["127.0.0.1"])
         try:
@@ -76,7 +78,11 @@ def test_or_the_query(method: str) -> None:
         (Reply(cut="before"), "unreachable", "no answer"),
         (Reply(body=b"x" * 4000, cut="within"), "unreachable", "no answer"),
         (Reply(body=b"x" * (MAX_ANSWER_BYTES + 1)), "rejected", "longer than 64 KiB"),
-        (Reply(body=gzip.compress(b"0" * 9_000_000), headers=(("content-encoding", "gzip"),)), "rejected", "compressed"),
+        (
+            Reply(body=gzip.compress(b"0" * 9_000_000), headers=(("content-encoding", "gzip"),)),
+            "rejected",
+            "compressed",
+        ),
         (Reply(hold=True), "timeout", "may have been done"),
     ],
 )

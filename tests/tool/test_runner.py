@@ -46,7 +46,11 @@ class Desk:
 
     async def facts(self) -> list[Fact]:
         await self.spool.flush()
-        return [decode(one.payload) for path in sorted(self.spool.folder.glob("*.seg")) for one in records(path.read_bytes())]
+        return [
+            decode(one.payload)
+            for path in sorted(self.spool.folder.glob("*.seg"))
+            for one in records(path.read_bytes())
+        ]
 
 
 @asynccontextmanager
