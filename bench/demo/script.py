@@ -17,7 +17,7 @@ from bench.sim.sound import Clip
 from bench.sim.voice import pico_clip
 
 FOLDER = Path(__file__).parent
-HELDOUT = FOLDER / "heldout_seventh.yaml"
+HELDOUT = FOLDER / "heldout_eighth.yaml"
 PICO = "pico"
 CALLER_LANGUAGE = "en-GB"
 CALLER_RATE_PERCENT = 80
