@@ -25,6 +25,8 @@ from server.errors import ConfigError
 from server.metrics import Metrics
 from server.node import doctor
 from server.store.spool import Spool
+from server.tool.http_tool import HttpTools
+from server.tool.runner import ToolRunner
 from tests.support.call_plane import VERSION
 
 TWILIO = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": "t", "TWILIO_API_URL": "http://127.0.0.1:9"}
@@ -87,17 +89,18 @@ def test_each_way_breaks_one_thing(tmp_path: Path, caplog: pytest.LogCaptureFixt
         return
 
     async def main() -> None:
-        clock, metrics = SystemClock(), Metrics()
+        clock, metrics, spool = SystemClock(), Metrics(), Spool(tmp_path)
         services = CallServices(
             clock=clock,
             pacer=Pacer(clock, lambda late_s: None),
             scoring=SpeechScoring.load(clock),
             clips=Clips(),
             metrics=metrics,
-            spool=Spool(tmp_path),
+            spool=spool,
             hang_up=hang_up,
             hand_over=nothing,
             captures=CaptureStore(tmp_path, clock),
+            tools=ToolRunner(HttpTools({}, ()), spool, metrics, clock),
             lead_ms=200,
             chunk_ms=100,
         )
