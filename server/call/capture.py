@@ -7,7 +7,8 @@ Nothing here makes a call wait or fail. A disk that refuses ends the capture; on
 then ends it too; a file at its largest says that it is truncated, and server/call/capture_keeper.py keeps the folder
 within its bounds. Audio is kept only where the agent's settings say so.
 Secrets are removed before anything is kept: custom parameters and tokens from messages, pressed keys unless the agent
-keeps them (server/call/keymask.py), the server's own keys from all of it.
+keeps them (server/call/keymask.py), arguments of tools that are not kept on record (server/call/toolmask.py), the
+server's own keys from all of it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from server.call.capture_file import (
 from server.call.capture_keeper import LOOK_S, CaptureBounds, CaptureKeeper
 from server.call.keymask import KeyMask
 from server.call.scrub import REMOVED, scrubbed
+from server.call.toolmask import ToolMask
 from server.clock import Clock
 from server.dialogue import event as ev
 from server.metrics import Metrics
@@ -70,9 +72,9 @@ CLOSE_S = 3.0
 class Capture:
     """One media stream of one call. `tape` is for its uplink and scorer. Made by `CaptureStore.open`."""
 
-    __slots__ = ("_batch", "_clock", "_file", "_head", "_mask", "_store", "is_over", "tape")
+    __slots__ = ("_batch", "_clock", "_file", "_head", "_mask", "_store", "_tools", "is_over", "tape")
 
-    def __init__(self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any]) -> None:
+    def __init__(self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any], tools: ToolMask) -> None:
         self.tape = Tape(keeps_audio=head["has_audio"])
         self.is_over = False
         self._store = store
@@ -80,6 +82,7 @@ class Capture:
         self._clock = clock
         self._head = head
         self._mask = KeyMask(resumed=head["resumed"]) if head["masks_keys"] else None
+        self._tools = tools
         self._batch = _Batch()
 
     def begin(self, opening: Sequence[bytes]) -> None:
@@ -97,7 +100,10 @@ class Capture:
 
     def step(self, now_ns: int, event: ev.Event, actions: Sequence[ev.Action]) -> None:
         name, values = type(event).__name__, _fields(event)
-        decided = [[type(one).__name__, _fields(one)] for one in actions]
+        decided: list[Any] = [[type(one).__name__, _fields(one)] for one in actions]
+        if self._tools:
+            values = self._tools.values(name, values)
+            decided = [[action, self._tools.values(action, one)] for action, one in decided]
         if self._mask is not None:
             values, decided = self._mask.step(name, values, decided)
         self._add(STEP, [now_ns, name, values, decided])
@@ -319,7 +325,7 @@ class CaptureStore:
             "masks_keys": not wanted.keys, "settings": settings.as_dict(),
         }  # fmt: skip
         file = _File(self.folder / f"{call_id}{SUFFIX}", wanted.max_bytes)
-        return Capture(self, file, self._clock, head)
+        return Capture(self, file, self._clock, head, ToolMask(settings.tools))
 
     def add(self, capture: Capture) -> None:
         """It has begun: gather what it has, every FLUSH_S."""

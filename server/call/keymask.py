@@ -1,8 +1,8 @@
 """What a capture holds of the keys that a caller presses, where its agent does not keep them: they may be a card.
 
 Every keyed digit is written as 1, in the carrier's message and in the event. From the first key on so is every digit in
-what may repeat keys: the model's text, the arguments of its tools, errors, and all texts of decisions. What the caller
-says stays as it was understood, and what the agent says in words ("four two") too: a transcript, not a key.
+what may repeat keys: the model's text, arguments and results of its tools, errors, and all texts of decisions. What the
+caller says stays as it was understood, and what the agent says in words ("four two") too: a transcript, not a key.
 
 Which digit it was changes no decision but the texts that it stands in. So the events of such a capture lead to the
 decisions of the call with their digits written as 1, and replay compares all but those. (One exception shows as a
@@ -18,7 +18,7 @@ from typing import Any
 from server.call.scrub import MASKED_KEY, key_masked
 
 _DIGIT = re.compile(r"\d")
-_TEXTS = frozenset(("text", "heard_text", "caller_text", "agent_text", "arguments", "error"))
+_TEXTS = frozenset(("text", "heard_text", "caller_text", "agent_text", "arguments", "result", "error"))
 # What the caller said.
 _HEARD = frozenset(("TranscriptInterim", "TranscriptFinal"))
 _KEY = "DigitReceived"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ START = (
 OPENING = (b'{"event":"connected","protocol":"Call","version":"1.0.0"}', START)
 
 
-def opened(store: CaptureStore, *, resumed: bool = False, **capture: Any) -> Capture:
-    """A capture of a Twilio stream, begun; `capture` are the agent's settings."""
-    settings = AgentSettings.parse({**BASE, "capture": capture})
+def opened(
+    store: CaptureStore, *, resumed: bool = False, tools: Sequence[dict[str, Any]] = (), **capture: Any
+) -> Capture:
+    """A capture of a Twilio stream, begun; `tools` and `capture` are the agent's settings."""
+    settings = AgentSettings.parse({**BASE, "tools": [*tools], "capture": capture})
     one = store.open(
         settings,
         call_id=CALL_ID,
@@ -46,8 +48,8 @@ def opened(store: CaptureStore, *, resumed: bool = False, **capture: Any) -> Cap
 class Captured(Driver):
     """A driver whose every step is captured, as the session's are."""
 
-    def __init__(self, capture: Capture) -> None:
-        super().__init__()
+    def __init__(self, capture: Capture, **overrides: Any) -> None:
+        super().__init__(**overrides)
         self.capture = capture
 
     def step(self, event: ev.Event) -> list[ev.Action]:

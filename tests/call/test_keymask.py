@@ -52,7 +52,7 @@ def pay(driver: Captured) -> None:
     press(driver, CARD + "#")
     number = driver.reply_no
     driver.feed(ev.ReplyTool(number, "call_77", "charge", orjson.dumps({"card": CARD, "cents": 1250}).decode()))
-    driver.feed(ev.ReplyDone(number, "tool_calls", 10, 5))
+    driver.feed(ev.ReplyDone(number, "tool_calls", 10, 5), ev.ToolFinished(1, f"{CARD} is declined"))
     driver.replies(f"I have {CARD[:4]} {CARD[4:8]}. ", f"That is card {CARD}, is it?")
     driver.render(max(one.clause_no for one in driver.actions if isinstance(one, ev.Speak)))
     driver.feed(ev.SpeechStarted(driver.now_ns // MS))
