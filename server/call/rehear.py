@@ -19,6 +19,7 @@ from audio_native.tape import TAPE_MEDIA, TAPE_SCORE
 from providers.base import AudioFormat
 from server.agent.settings import AgentSettings
 from server.call.capture_file import CaptureError, Head, Text
+from server.call.scoring import SCORED_RATES_HZ
 from server.call.uplink import UplinkPath
 from server.dialogue import event as ev
 from server.errors import RemoteWireError
@@ -50,31 +51,38 @@ class _StandingClock:
 
 @dataclass(slots=True)
 class Scores:
-    """Windows that were scored again, and how many of them otherwise than then."""
+    """Windows that were scored again, and how many of them otherwise than then.
+
+    first: windows of streams that were heard by the detector alone: there is nothing to compare them with.
+    """
 
     windows: int = 0
     changed: int = 0
     largest_change: int = 0
+    first: int = 0
 
 
 class HeardAgain:
     """One captured stream. `heard` holds (instant, event) that nobody has taken yet.
 
     Args:
-        net: scores windows again, each at the instant at which its recorded score became known. None: those count.
+        net: scores windows again, each at the instant at which its recorded score became known; where the stream had
+            none and `settings` want some, at that of the message that made it whole. None: recorded scores count.
         scores: where that is counted.
     Raises:
         CaptureError: the stream did not begin as one of its carrier does.
     """
 
-    __slots__ = ("_clock", "_net", "_path", "_scorer", "_scores", "heard")
+    __slots__ = ("_clock", "_is_first", "_net", "_path", "_scorer", "_scores", "heard")
 
     def __init__(self, head: Head, settings: AgentSettings, net: SileroNet | None, scores: Scores) -> None:
         self.heard: deque[tuple[int, ev.Event]] = deque()
         self._clock = _StandingClock()
         self._net = net
         self._scores = scores
-        self._scorer = SileroStream() if head.scored and settings.turn.vad == "silero" else None
+        self._is_first = not head.scored and net is not None and head.rate_hz in SCORED_RATES_HZ
+        is_scored = settings.turn.vad == "silero" and (head.scored or self._is_first)
+        self._scorer = SileroStream() if is_scored else None
         try:
             self._path = UplinkPath(
                 wire=_started(head),
@@ -106,6 +114,9 @@ class HeardAgain:
             self._path.on_media(payload, chunk, timestamp_ms)
         except RemoteWireError:
             pass  # the session closed the stream then; the end of it is recorded
+        if self._is_first and self._scorer is not None and self._net is not None:
+            while self._net.score([self._scorer]):
+                self._scores.first += 1
 
     def text(self, message: Text) -> None:
         self._clock.at_ns = message.at_ns

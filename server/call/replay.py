@@ -266,7 +266,9 @@ def lines(result: Replayed) -> Iterator[str]:
         yield "the capture ends before the call"
     if result.is_masked:
         yield "which keys were pressed is not in it: after the first, digits of texts are not compared"
-    if result.scores is not None:
+    if result.scores is not None and result.scores.first:
+        yield f"{result.scores.first} windows scored for the first time: the call was heard by the detector alone"
+    elif result.scores is not None:
         yield (
             f"{result.scores.windows} windows scored again: {result.scores.changed} otherwise, "
             f"by {result.scores.largest_change} of 255 at most"

@@ -17,8 +17,8 @@ import pytest
 from audio_native.tape import TAPE_MEDIA
 from bench.captures.situation import SITUATIONS
 from server.agent.settings import AgentSettings
-from server.call.capture_file import MAGIC, VERSION, Head, read
-from server.call.recompute import decided
+from server.call.capture_file import FRAME_BYTES, HEAD, MAGIC, VERSION, Head, frame, read
+from server.call.recompute import decided, recompute
 from server.call.rehear import HeardAgain
 from server.call.replay import lines, replay_capture, settings_of
 from server.dialogue import conversation, floor, hearing
@@ -26,7 +26,7 @@ from server.dialogue import event as ev
 from server.dialogue.utterance import Utterances
 from server.turn import machine
 from server.turn.machine import TurnEvent, TurnState
-from tests.call.captured import inflated
+from tests.call.captured import inflated, packed
 from tests.call.expectation import Expectation, told
 
 FOLDER = Path(__file__).parent.parent / "data" / "captures"
@@ -249,6 +249,26 @@ def test_other_settings_fail_the_expectation(name: str, against: Callable[[Path]
     path = FOLDER / f"{name}.capture"
     unmet = expectation(path).unmet(decided(path, against(path)))
     assert any(f"{name}: {says}" in one for one in unmet), unmet
+
+
+def test_a_call_that_the_detector_heard_is_scored_for_the_first_time(tmp_path: Path) -> None:
+    """What would the network have made of that cough? As `talkspurt replay --recompute --against` asks."""
+    path, data, records, at = FOLDER / "cough.capture", inflated(FOLDER / "cough.capture"), b"", 0
+    while at < len(data):
+        end = at + FRAME_BYTES + int.from_bytes(data[at + 1 : at + FRAME_BYTES], "little")
+        body = data[at + FRAME_BYTES : end]
+        if data[at] == HEAD:
+            body = body.replace(b'"scored":true', b'"scored":false').replace(b'"vad":"silero"', b'"vad":"webrtc"')
+        records, at = records + frame(data[at], body), end
+    unscored = tmp_path / "cough.capture"
+    unscored.write_bytes(packed(records))
+    assert not head(unscored).scored
+    alone = recompute(unscored)
+    assert alone.scores is not None and alone.scores.first == 0 and not alone.is_same
+    again = recompute(unscored, settings_of(head(path)))
+    assert again.is_same, again.differences
+    assert again.scores is not None and again.scores.first > 500 and again.scores.windows == 0
+    assert "windows scored for the first time" in "\n".join(lines(again))
 
 
 def test_a_broken_product_is_another_hash_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
