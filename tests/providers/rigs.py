@@ -58,6 +58,7 @@ class Rig:
         request: that is answered whole; of an ear its config. long: takes long enough to be cut short.
         whole: what the whole answer is: text, or samples; None: what the first whole answer was.
         utterances: what is said to an ear, the first of them again and again. chunk_bytes: how it is fed.
+        then: the words of those after the first, by their number.
         strike: let one fault wait for its request. struck: how often it came to pass. asked: requests so far.
         clear: no fault waits any more. forget: nor does anything that was given up still come for one.
         stays_failed: a stream that failed gives nothing any more; else it goes on with the next utterance.
@@ -69,6 +70,7 @@ class Rig:
     long: Any = None
     whole: Callable[[], Any] | None = None
     utterances: tuple[bytes, ...] = ()
+    then: Mapping[int, str] = field(default_factory=dict)
     resumable: bytes = b""
     chunk_bytes: int = 3200
     strike: Callable[[Case, Mapping[str, Any]], None] | None = None
@@ -184,7 +186,7 @@ async def of_azure(name: str, sim: AzureSim) -> AsyncIterator[Rig]:
         yield Rig(
             kind="ear", make=lambda **options: transcriber(sim, **(patient | options)), request=LISTEN,
             utterances=(utterance(2), utterance(1)), resumable=two_clips(),
-            chunk_bytes=800, whole=lambda: SAID[2], stays_failed=True, **service,
+            chunk_bytes=800, whole=lambda: SAID[2], then={2: SAID[1]}, stays_failed=True, **service,
         )  # fmt: skip
     else:
         request = SpeechRequest(text=SPOKEN, audio_format=PCMU_8K)
