@@ -127,8 +127,14 @@ class ProviderProcesses:
         await self._post(f"{self.controls[flavour]}/faults", fault)
 
     async def azure_state(self) -> Mapping[str, Any]:
+        return await self._get(f"{self.azure_url}/sim/state")
+
+    async def chat_state(self, flavour: str) -> Mapping[str, Any]:
+        return await self._get(f"{self.controls[flavour]}/state")
+
+    async def _get(self, url: str) -> Mapping[str, Any]:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
-            return (await http.get(f"{self.azure_url}/sim/state")).json()  # type: ignore[no-any-return]
+            return (await http.get(url)).json()  # type: ignore[no-any-return]
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as http:

@@ -19,6 +19,7 @@ from bench.demo.script import PlannedCall
 from bench.load.server_process import PUBLIC_URL, ServerProcess
 from bench.sim.caller import Say, ScriptedCaller
 from bench.sim.process import ProviderProcesses
+from bench.sim.sound import FRAME_MS, is_audible
 from bench.sim.twilio import Account, Exchange
 from bench.sim.voice import pico_clip
 from server.call.replay import steps
@@ -62,6 +63,15 @@ async def follow(caller: ScriptedCaller, sims: ProviderProcesses, failed: list[s
             await order(sims, fault)
         if fault:
             failed.append(fault)
+
+
+def longest_silence_ms(said: list[bytes], heard: list[bytes]) -> int:
+    """In which neither side is heard on the line."""
+    longest = quiet = 0
+    for frames in zip(said, heard, strict=True):
+        quiet = 0 if any(map(is_audible, frames)) else quiet + FRAME_MS
+        longest = max(longest, quiet)
+    return longest
 
 
 SPOKEN = {"LOG_TRANSCRIPTS": "1"}
@@ -132,6 +142,9 @@ def test_a_call_survives_the_death_of_each_of_its_providers(tmp_path: Path) -> N
         assert [record.reply_latency_ms is not None for record in caller.records] == [True] * len(TURNS)
         for record in caller.records:
             assert record.reply_latency_ms is not None and record.reply_latency_ms < DEAD_AIR_MS
+        # Also inside an answer that broke off: the latency of a reply ends with its first sound.
+        (line,) = call.streams
+        assert line.said and line.heard and longest_silence_ms(line.said, line.heard) < DEAD_AIR_MS
         assert heard == [text for text, _, _ in TURNS], "a word was lost or doubled"
         (begun,) = [one for one in lines if one.get("event") == "listening"]
         assert begun["max_calls"] == 40 and begun["message"].endswith(", at most 40 calls"), "Azure Speech is there"
@@ -148,8 +161,13 @@ def test_a_call_survives_the_death_of_each_of_its_providers(tmp_path: Path) -> N
         assert total == 5, "a failure that nobody ordered"
         assert sample(metrics, "provider_fallbacks_total", provider="groq", successor="openai") == 3
         assert sample(metrics, "provider_fallbacks_total", provider="azure", successor="openai-tts") == 1
+        # As many as were ordered of the services and came to pass there, and nothing else.
         state = await sims.azure_state()
-        assert state["injected"]["cut"] == 2
+        assert state["injected"] == {"cut": 2}
+        struck = (await sims.chat_state("groq"))["injected"]
+        # One request that meets a dead service on a connection that had idled goes out a second time.
+        assert struck.pop("close") >= 1 and struck == {"overloaded": 1, "stream_reset": 1}
+        assert (await sims.chat_state("openai"))["injected"] == {}
 
     serve(tmp_path, [PlannedCall("call", "", tuple(turns))], body)
 
