@@ -30,9 +30,9 @@ INTERRUPT_AFTER_FRAMES = (55, 80)
 """Of the answer: its code (940 ms) has been heard, and enough is left to be cut off (2,440 ms in all)."""
 NOISE_AFTER_FRAMES = 50
 LATE_CLEAR_FRAMES = 20
+"""A clear so soon after the noise was still caused by it."""
 MAX_CLEAR_NS = 1_000_000_000
 """Later than that a clear is no answer to the interruption."""
-"""A clear so soon after the noise was still caused by it."""
 RESUMED_FRAMES = 10
 MAX_HEARD_FRAMES = 1500
 

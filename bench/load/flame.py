@@ -1,7 +1,7 @@
 """Folded stacks as a flame graph: one SVG that any browser shows, a frame's name and share where the pointer rests.
 
-    ┌ Session.step ┬ Pacer.tick ┐      width: share of the samples; below: who called
-    ├ Runner.run ──┴────────────┤      red: the product; blue: libraries; alphabetical, so two graphs compare
+┌ Session.step ┬ Pacer.tick ┐      width: share of the samples; below: who called
+├ Runner.run ──┴────────────┤      red: the product; blue: libraries; alphabetical, so two graphs compare
 """
 
 from __future__ import annotations

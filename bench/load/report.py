@@ -13,6 +13,7 @@ import uvloop
 
 from bench.load import clips as source
 from bench.load.captured import from_captures
+from bench.load.conditions import conditions
 from bench.load.figure import table
 from bench.load.floor import FloorFailed
 from bench.load.knee import knee
@@ -60,6 +61,8 @@ COMMON_ROWS: Rows = {
     "simulators: core": lambda one: f"{one['simulator_cpu']:.2f}",
 }
 FLOOR_ROWS: Rows = {
+    "on a core of its own": lambda one: "yes" if one["pinned"] else "NO",
+    "not as usual": lambda one: ", ".join(one["asked_otherwise"]) or "-",
     "C echo floor before/after, us": lambda one: f"{one['floor_us_per_frame']} / {one['floor_after_us_per_frame']}",
     "picows echo before/after, us": lambda one: f"{one['picows_us_per_frame']} / {one['picows_after_us_per_frame']}",
     "valid": lambda one: "yes" if one["valid"] else "NO",
@@ -141,6 +144,7 @@ def told(asked: argparse.Namespace, calls: int, run: Awaitable[Result], bench: B
         result = not_measured(calls, error)
     result["isa"] = bench.isa
     result["callers"] = callers(asked)
+    result |= conditions(asked)
     for text in result["problems"] + [f"invalid: {why}" for why in result["why_invalid"]]:
         print(f"  {result['calls']} calls: {text}", file=sys.stderr)
     for text in result["broken"]:

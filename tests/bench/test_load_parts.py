@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import struct
 import wave
@@ -16,7 +17,7 @@ import pytest
 import redis
 import uvloop
 
-from bench.load import bargein, clips, floor, latency, options, plot, soak, verdict
+from bench.load import bargein, capacity, clips, floor, latency, options, plot, soak, verdict
 from bench.load.capture import MARK, TAPE_BIT, Decisions, clear_decisions, since_decision_ms
 from bench.load.floor import EchoFloor, FloorFailed
 from bench.load.knee import knee
@@ -567,6 +568,38 @@ def test_theil_sen_is_not_moved_by_a_few() -> None:
 
 def asked(*arguments: str) -> Any:
     return options.parser("capacity", "", calls=50, seconds=30).parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "otherwise"),
+    [
+        (capacity.main, [], []),
+        (bargein.main, [], []),
+        (soak.main, [], []),
+        (capacity.main, ["--lead-ms", "2000", "--break", "vad"], ["lead_ms 2000", "breakage vad"]),
+        (bargein.main, ["--max-clear-ms", "900", "--noise", "none"], ["noise none", "max_clear_ms 900.0"]),
+        (soak.main, ["--max-growth-percent", "50"], ["max_growth_percent 50.0"]),
+    ],
+)
+def test_a_result_tells_what_was_not_as_usual(
+    main: Any, arguments: list[str], otherwise: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bound that was moved, above all: what passes with it passes nothing else."""
+    out = tmp_path / "out.json"
+
+    def no_floor(cores: object) -> Any:
+        raise FloorFailed("not measured here")
+
+    for pinned in (True, False):
+        pin = [] if pinned else ["--no-pin"]
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+        assert main([*arguments, *pin, "--json", str(out)], Bench(calibrate=no_floor)) == 2
+        result = json.loads(out.read_text())
+        assert result["pinned"] is pinned
+        assert result["asked_otherwise"] == ([] if pinned else ["pin False"]) + otherwise
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    main([*arguments, "--json", str(out)], Bench(calibrate=no_floor))
+    assert json.loads(out.read_text())["pinned"] is False
 
 
 def test_what_cannot_be_done_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
