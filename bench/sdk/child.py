@@ -19,6 +19,7 @@ from typing import Any
 from bench.load.figure import percentile
 from bench.sim.clipbook import Clipbook
 from bench.sim.sound import FRAME_SAMPLES, SILENCE, to_pcmu
+from providers.azure.sdk_native import POLLING
 
 SENTENCE = "Would that be possible?"
 TICK_S = 0.02
@@ -41,6 +42,15 @@ class Work:
 Line = Callable[[int, Work], Awaitable[None]]
 
 
+def _azure_config() -> Any:
+    import azure.cognitiveservices.speech as speech
+
+    config = speech.SpeechConfig(subscription=os.environ["AZURE_SPEECH_KEY"], host=os.environ["AZURE_SPEECH_ENDPOINT"])
+    if polling_ms := os.environ.get("SDK_POLLING_MS"):
+        config.set_property_by_name(POLLING, polling_ms)
+    return config
+
+
 async def azure_stt(calls: int, work: Work) -> None:
     """N recognizers, 20 ms of mu-law each tick; from our commit to the final."""
     import azure.cognitiveservices.speech as speech
@@ -48,7 +58,7 @@ async def azure_stt(calls: int, work: Work) -> None:
     pcmu = to_pcmu(Clipbook.load(Path(os.environ["SDK_BOOK"])).clips[0].s16)
     pcmu += b"\xff" * (-len(pcmu) % FRAME_SAMPLES)
     frames = [pcmu[at : at + FRAME_SAMPLES] for at in range(0, len(pcmu), FRAME_SAMPLES)]
-    config = speech.SpeechConfig(subscription=os.environ["AZURE_SPEECH_KEY"], host=os.environ["AZURE_SPEECH_ENDPOINT"])
+    config = _azure_config()
     config.set_service_property("setfeature", "forcecommit", speech.ServicePropertyChannel.UriQueryParameter)
     made, committed = [], [0.0] * calls
 
@@ -88,7 +98,7 @@ async def azure_tts(calls: int, work: Work) -> None:
     """N connected synthesizers, a clause each second; from the request to the first audio."""
     import azure.cognitiveservices.speech as speech
 
-    config = speech.SpeechConfig(subscription=os.environ["AZURE_SPEECH_KEY"], host=os.environ["AZURE_SPEECH_ENDPOINT"])
+    config = _azure_config()
     config.set_speech_synthesis_output_format(speech.SpeechSynthesisOutputFormat.Raw8Khz8BitMonoMULaw)
     config.speech_synthesis_voice_name = "en-US-AvaMultilingualNeural"
     made, asked = [], [0.0] * calls

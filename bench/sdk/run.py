@@ -82,15 +82,16 @@ def per_call(rows: list[dict[str, Any]]) -> None:
         row["rss_kib_per_call"] = round((row["rss_kib"] - first["rss_kib"]) / more) if more else None
 
 
-async def run(calls: list[int], seconds: float, lines: list[str]) -> list[dict[str, Any]]:
+async def run(calls: list[int], seconds: float, lines: list[str], polling_ms: int = 0) -> list[dict[str, Any]]:
     OUT.mkdir(parents=True, exist_ok=True)
     book = OUT / "book.json"
     Clipbook([BookClip.of_clip("line", pico_clip(SENTENCE, rate_percent=80))]).save(book)
     rows = []
+    own = {"SDK_BOOK": str(book)} | ({"SDK_POLLING_MS": str(polling_ms)} if polling_ms else {})
     async with ProviderProcesses(book=book, profile="instant", brain="scripted") as sims:
         for line in lines:
             for count in calls:
-                rows.append(await measure(line, count, seconds, {**sims.env, "SDK_BOOK": str(book)}))
+                rows.append(await measure(line, count, seconds, {**sims.env, **own}))
                 print(f"  {line} with {count}: done", file=sys.stderr, flush=True)
     per_call(rows)
     return rows
@@ -121,17 +122,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--calls", default="1,10,40", help="numbers of calls, comma-separated")
     parser.add_argument("--seconds", type=float, default=5.0, help="steady window of each child")
     parser.add_argument("--only", choices=sorted(LINES), action="append", help="one SDK; may be repeated")
+    parser.add_argument("--polling-ms", type=int, default=0, help="as AZURE_SPEECH_POLLING_MS; 0 is the SDK's own")
     parser.add_argument("--json", type=out_file, help="where the rows go")
     asked = parser.parse_args(argv)
     try:
         calls = [int(one) for one in asked.calls.split(",")]
     except ValueError:
         calls = []
-    if not calls or min(calls) < 1 or max(calls) > 200 or not 1 <= asked.seconds <= 120:
-        print("expected --calls like 1,10,40 (1 to 200) and --seconds from 1 to 120", file=sys.stderr)
+    is_right = calls and min(calls) >= 1 and max(calls) <= 200 and 1 <= asked.seconds <= 120
+    if not is_right or not 0 <= asked.polling_ms <= 200:
+        print(
+            "expected --calls like 1,10,40 (1 to 200), --seconds from 1 to 120 and --polling-ms up to 200",
+            file=sys.stderr,
+        )
         return 2
     try:
-        rows = uvloop.run(run(sorted(calls), asked.seconds, asked.only or list(LINES)))
+        rows = uvloop.run(run(sorted(calls), asked.seconds, asked.only or list(LINES), asked.polling_ms))
     except SimFailed as error:
         print(error, file=sys.stderr)
         return 1

@@ -29,7 +29,16 @@ def test_every_sdk_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "azure-stt" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [["--calls", "0"], ["--calls", "many"], ["--seconds", "0"]])
+def test_an_sdk_that_looks_seldom_at_its_socket_answers_late(tmp_path: Path) -> None:
+    """At least half the interval, on average; without it an answer takes some 15 ms."""
+    out = tmp_path / "sdk.json"
+    seldom = ["--polling-ms", "200", "--only", "azure-stt", "--calls", "4", "--seconds", "4"]
+    assert bench.main([*seldom, "--json", str(out)]) == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["added_ms"]["p95"] > 100
+
+
+@pytest.mark.parametrize("wrong", [["--calls", "0"], ["--calls", "many"], ["--seconds", "0"], ["--polling-ms", "201"]])
 def test_a_wrong_usage_is_refused(wrong: list[str]) -> None:
     assert bench.main(wrong) == 2
 
