@@ -267,7 +267,7 @@ def test_no_secret_is_shown() -> None:
     shown = repr(config)
     expected = {SECRET, "twilio-token", "twilio-token-next", "browser-key-0123456789", "pw-in-url", "redis-pw"}
     expected |= {"KEY-of-telnyx", "shared-secret=1", "shared-secret-2", "metrics-key-0123456789"}
-    expected |= PROVIDER_KEYS | {"Bearer tool-secret"}
+    expected |= PROVIDER_KEYS | {"Bearer tool-secret", "tool-secret"}
     assert set(config.secrets) == expected
     for secret in expected:
         assert secret not in shown

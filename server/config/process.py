@@ -315,7 +315,7 @@ class Config:
         urls = (urlsplit(url).password or "" for url in (store.database_url, store.redis_url))
         tokens = (twilio.auth_token, twilio.auth_token_next, *twilio.shared_keys.values(), self.telnyx.api_key)
         known = (self.server.api_key, self.server.metrics_key, store.secret, *tokens, *urls)
-        return (*(one for one in known if one), *self.providers.secrets, *self.tools.secrets.values())
+        return (*(one for one in known if one), *self.providers.secrets, *self.tools.hidden)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:

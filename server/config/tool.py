@@ -26,8 +26,14 @@ class ToolConfig:
         for name, secret in self.secrets.items():
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
                 raise ConfigError("TOOL_SECRETS", "names of letters, digits, _ and -")
-            if len(secret) < SECRET_MIN_CHARS or not secret.isascii() or not secret.isprintable():
+            if len(secret.strip()) < SECRET_MIN_CHARS or not secret.isascii() or not secret.isprintable():
                 raise ConfigError("TOOL_SECRETS", f"at least {SECRET_MIN_CHARS} printable characters for {name}")
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Each secret, and its last word: what stands after `Bearer`."""
+        parts = (part for secret in self.secrets.values() for part in (secret, secret.split()[-1]))
+        return tuple(dict.fromkeys(part for part in parts if len(part) >= SECRET_MIN_CHARS))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ToolConfig:

@@ -16,8 +16,10 @@ from typing import Any
 import httpcore
 
 MAX_ADDRESSES = 16
+# Translators of IPv4 within one's own network (RFC 8215, RFC 7915), and of segment routing (RFC 9602).
+_CARRIERS = ("64:ff9b:1::/48", "::ffff:0:0:0/96", "5f00::/16")
 # The standard library's lists differ between its versions: of protocol assignments, site-local, IPv4-compatible.
-_NOBODYS = tuple(ipaddress.ip_network(one) for one in ("192.0.0.0/24", "fec0::/10", "::/96"))
+_NOBODYS = tuple(ipaddress.ip_network(one) for one in ("192.0.0.0/24", "fec0::/10", "::/96", *_CARRIERS))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

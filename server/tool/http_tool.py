@@ -23,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 import certifi
 import httpcore
 
-from server.agent.tool_settings import ToolSettings
+from server.agent.tool_settings import REDACTED, ToolSettings
 from server.tool.address import AddressRefused, GuardedNetwork
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,8 @@ class HttpTools:
                     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
                         failure = ToolFailed("unreachable", f"no answer ({type(error).__name__})")
                     else:
+                        if tool.secret:
+                            text = text.replace(self._secrets[tool.secret], REDACTED)  # a server may repeat it
                         if 200 <= status < 300:
                             return Answer(text, status, attempts)
                         kind = "failed" if status >= 500 or status == 429 else "rejected"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from server.agent.tool_settings import ToolSettings
+from server.agent.tool_settings import ToolSettings, redacted, without
 from server.clock import Clock
 from server.logs import bind_call
 from server.metrics import Metrics
@@ -34,7 +34,6 @@ KEPT_S = 60
 """So long the results of a call wait for its stream to come back."""
 KEPT_CALLS = 1000
 MAX_RESULT_CHARS = 4000
-REDACTED = "(redacted)"
 
 Deliver = Callable[[int, str], None]
 """(tool_no, result)."""
@@ -87,33 +86,38 @@ class ToolRunner:
     async def _run(self, call_id: str, tool_no: int, tool: ToolSettings, arguments: str) -> None:
         began_s = time.monotonic()
         outcome, result, attempts = "failed", "error: it failed", 0
+        given: dict[str, Any] = {}
         with bind_call(call_id):
             try:
-                given: dict[str, Any] = json.loads(arguments)
+                given = json.loads(arguments)
                 await self._put_on_record(call_id, tool_no, tool, given)
                 answer = await self._http.call(tool, given, f"{call_id}-{tool_no}")
                 outcome, result, attempts = "done", answer.text or "done", answer.attempts
             except ToolFailed as error:
                 outcome, result = error.kind, f"error: {error}"
-                log.warning("tool %s: %s", tool.name, error, extra={"event": "tool_failed", "tool": tool.name})
+                # Not its text: a server may repeat what it was sent.
+                log.warning("tool %s: %s", tool.name, error.kind, extra={"event": "tool_failed", "tool": tool.name})
+            except Exception as error:  # noqa: BLE001  a bug of ours costs this one its result, and no other
+                kind = type(error).__name__
+                log.error("tool %s: %s", tool.name, kind, extra={"event": "tool_failed", "tool": tool.name})
             finally:
                 self._running -= 1
-                took_s = time.monotonic() - began_s
-                self._metrics.observe_tool(outcome, took_s)
-                self._spool.append_nowait(
-                    ToolEnded(
-                        call_id=call_id,
-                        tool_no=tool_no,
-                        outcome=outcome,
-                        result=result[:MAX_RESULT_CHARS],
-                        attempts=attempts,
-                        duration_ms=took_s * 1000,
-                    )
-                )
-                self._deliver(call_id, tool_no, result)
+            took_s = time.monotonic() - began_s
+            self._metrics.observe_tool(outcome, took_s)
+            # One that was cancelled has no outcome: nobody knows it.
+            ended = ToolEnded(
+                call_id=call_id,
+                tool_no=tool_no,
+                outcome=outcome,
+                result=without(result, given, tool)[:MAX_RESULT_CHARS],
+                attempts=attempts,
+                duration_ms=took_s * 1000,
+            )
+            self._spool.append_nowait(ended)
+            self._deliver(call_id, tool_no, result)
 
     async def _put_on_record(self, call_id: str, tool_no: int, tool: ToolSettings, given: dict[str, Any]) -> None:
-        kept = {name: REDACTED if name in tool.redact else value for name, value in given.items()}
+        kept = redacted(given, tool.redact)
         fact = ToolStarted(call_id=call_id, tool_no=tool_no, name=tool.name, arguments=kept, at=self._clock.wall_s())
         try:
             if not self._spool.append_nowait(fact):

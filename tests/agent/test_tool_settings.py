@@ -17,6 +17,13 @@ GOOD: dict[str, Any] = {
 }
 
 
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
 def refusal(raw: Any) -> tuple[str, str]:
     with pytest.raises(SettingsError) as refused:
         AgentSettings.parse({"tools": raw})
@@ -42,6 +49,10 @@ def test_a_tool_is_taken_as_it_stands() -> None:
         ("name", 3, "a text"),
         ("url", "", "URL"),
         ("url", "ftp://x/y", "URL"),
+        ("url", "https://x:99999/y", "URL"),
+        ("url", "https://[::1/y", "URL"),
+        ("url", "https://ex\u00e4mple.com/", "ASCII"),
+        ("url", "https://x/y#part", "fragment"),
         ("method", "HEAD", "expected one of POST"),
         ("secret_header", "a b", "header"),
         ("timeout_ms", 199, "200 to 20000"),
@@ -55,6 +66,8 @@ def test_a_tool_is_taken_as_it_stands() -> None:
         ("parameters", {"type": 3}, "JSON schema"),
         ("parameters", {"type": "array"}, "of type object"),
         ("parameters", {"properties": {"a": {"$ref": "https://evil/schema"}}}, "without $ref"),
+        ("parameters", {"properties": {"a": {"$dynamicRef": "https://evil/schema"}}}, "$dynamicRef"),
+        ("parameters", nested(700), "less deep"),
         ("parameters", {"description": "x" * MAX_SCHEMA_CHARS}, "at most 8000"),
         ("colour", "red", "unknown setting"),
     ],

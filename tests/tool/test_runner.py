@@ -174,3 +174,62 @@ def test_so_many_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert len(d.results) == 5
 
     asyncio.run(run())
+
+
+def test_a_call_that_breaks_on_us_costs_no_other(tmp_path: Path) -> None:
+    """Half a surrogate pair cannot be put on record, nor sent: that one fails, and what is at work goes on."""
+
+    async def run() -> None:
+        async with desk(tmp_path, Answer(body=b"booked")) as d:
+            d.tools.listen(CALL, d.on_result)
+            d.tools.start(CALL, 1, d.tool(), '{"a": "\\ud800"}')
+            await d.came.wait()
+            assert d.results == [(1, "error: it failed")] and d.peer.seen == []
+            d.came.clear()
+            d.tools.start(CALL, 2, d.tool(), "{}")
+            await d.came.wait()
+            assert d.results[1:] == [(2, "booked")]
+            assert [one.tool_no for one in await d.facts() if isinstance(one, ToolStarted)] == [2]
+
+    asyncio.run(run())
+
+
+def test_a_redacted_value_that_the_server_repeats_is_neither_logged_nor_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with desk(tmp_path, Answer(status=400, body=b"no such card: 4111222")) as d:
+            d.tools.listen(CALL, d.on_result)
+            d.tools.start(CALL, 1, d.tool(redact=["card"]), '{"card": 4111222}')
+            await d.came.wait()
+            assert d.results == [(1, "error: HTTP 400 no such card: 4111222")]  # the model knows it anyway
+            last = (await d.facts())[-1]
+            assert isinstance(last, ToolEnded) and last.result == "error: HTTP 400 no such card: (redacted)"
+        assert "tool book: rejected" in caplog.text and "4111222" not in caplog.text
+
+    asyncio.run(run())
+
+
+def test_one_that_was_cancelled_has_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process gives up before its deadline: whether it was done nobody knows, and the record does not say."""
+
+    async def run() -> None:
+        results: list[tuple[int, str]] = []
+        with pytest.raises(ExceptionGroup):
+            async with desk(tmp_path) as d:
+                asked, calling = asyncio.Event(), HttpTools.call
+
+                async def call(*given: Any) -> Any:
+                    asked.set()
+                    await asyncio.Event().wait()
+                    return await calling(*given)
+
+                monkeypatch.setattr(HttpTools, "call", call)
+                d.tools.listen(CALL, lambda number, result: results.append((number, result)))
+                d.tools.start(CALL, 1, d.tool(), "{}")
+                await asked.wait()
+                raise RuntimeError("stop")
+        kept = [type(decode(one.payload)) for one in records(next(tmp_path.glob("*.seg")).read_bytes())]  # noqa: ASYNC240
+        assert (kept, results) == ([ToolStarted], [])
+
+    asyncio.run(run())
