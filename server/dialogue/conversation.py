@@ -19,6 +19,7 @@ from providers.base import ChatRequest, Message
 from server.agent.settings import AgentSettings
 from server.dialogue import event as ev
 from server.dialogue import hearing, replying, speaking, tooling
+from server.dialogue.asking import ask
 from server.dialogue.floor import (
     endpoint_passed,
     filler_due,
@@ -104,6 +105,8 @@ def _on_stream_resumed(c: State, event: ev.StreamResumed, now_ns: int) -> None:
     c.set_timer("max_duration", c.began_ns + c.settings.limits.max_duration_ms * NS_PER_MS)
     if text:
         say(c, "repeat", text, now_ns)
+    elif c.has_results:
+        ask(c, now_ns)
     else:
         wait(c, now_ns)
 

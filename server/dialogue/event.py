@@ -69,10 +69,13 @@ class ReplyText:
 
 @dataclass(frozen=True, slots=True)
 class ReplyTool:
+    """The model asks for a tool. `fits`: whether the arguments fit its schema, where a capture has not all of them."""
+
     reply_no: int
     tool_id: str
     name: str
     arguments: str
+    fits: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,12 @@ def _take_back(c: State) -> None:
     """
     speech = c.speech
     stop_speaking(c)
-    if speech is not None and speech.kind == "reply" and not c.history.has_acted():
+    if speech is None or speech.kind != "reply":
+        return
+    if c.history.has_acted():
+        # If it was a noise, the answer is still owed.
+        c.has_results = True
+    else:
         c.utterances.put_before(c.history.take_back_caller())
         c.turn_no -= 1
         c.account = None

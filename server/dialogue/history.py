@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from providers.base import Message, ToolCall
 
 # A call of an hour has a few hundred turns; older ones are dropped from the model's view, never from the record.
 MAX_MESSAGES = 120
+MAX_ID_CHARS = 40
+"""Of a call: services refuse a request with a longer one, though they may have made it themselves."""
 
 
 def heard_part(text: str, heard_samples: int, total_samples: int) -> tuple[str, str]:
@@ -49,19 +53,26 @@ class History:
             self._messages.pop()
         return self._messages.pop().content if self._messages else ""
 
-    def agent_said(self, text: str, *, before_tools: bool = False) -> None:
-        """`text` was heard by the caller; empty text leaves no trace. `before_tools`: it came with the last calls."""
+    def agent_said(self, text: str, *, before_calls: int = 0) -> None:
+        """`text` was heard by the caller; empty text leaves no trace. It came with the last `before_calls` calls."""
         if not text:
             return
         at = len(self._messages)
-        while before_tools and at and (self._messages[at - 1].tool_calls or self._messages[at - 1].role == "tool"):
-            at -= 1
+        for _ in range(before_calls):
+            if at and self._messages[at - 1].role == "tool":
+                at -= 2
         self._messages.insert(at, Message("assistant", text))
         self._trim()
 
-    def tool_called(self, call: ToolCall, result: str) -> None:
-        self._append(Message("assistant", "", tool_calls=(call,)))
-        self._append(Message("tool", result, tool_call_id=call.id))
+    def tool_called(self, call: ToolCall, result: str) -> str:
+        """Returns the id of the call: the model's, unless it is too long, or stands here already."""
+        known = {one.tool_call_id for one in self._messages if one.role == "tool"}
+        call_id = call.id
+        if not 0 < len(call_id) <= MAX_ID_CHARS or call_id in known:
+            call_id = next(made for number in range(1, MAX_MESSAGES + 2) if (made := f"call_{number}") not in known)
+        self._messages.append(Message("assistant", "", tool_calls=(replace(call, id=call_id),)))
+        self._append(Message("tool", result, tool_call_id=call_id))
+        return call_id
 
     def tool_answered(self, call_id: str, result: str) -> None:
         """`result` stands for what was said of the call before. One that is trimmed away is not missed."""

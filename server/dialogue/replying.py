@@ -29,7 +29,7 @@ def on_tool(c: State, event: ev.ReplyTool, now_ns: int) -> None:
     if event.name == END_CALL.name:
         speech.then = "agent"
     else:
-        c.tools.append(ToolCall(event.tool_id, event.name, event.arguments))
+        c.tools.append((ToolCall(event.tool_id, event.name, event.arguments), event.fits))
 
 
 def on_done(c: State, event: ev.ReplyDone, now_ns: int) -> None:

@@ -67,7 +67,7 @@ def settle(c: State, speech: AgentSpeech, now_ns: int, *, interrupted: bool) -> 
     """`speech` is history: write down what was heard of it, and the turn that it answered."""
     c.speech = None
     heard = speech.heard()
-    c.history.agent_said(heard, before_tools=speech.called_tools)
+    c.history.agent_said(heard, before_calls=speech.called_tools)
     if speech.clauses and speech.audible:
         begin_ms, end_ms = c.since_began_ms(speech.began_ns), c.since_began_ms(now_ns)
         c.record("agent", speech.text(), heard, begin_ms, end_ms, interrupted=interrupted)

@@ -29,7 +29,8 @@ class Clause:
 class AgentSpeech:
     """What is being said. `then`: leave the call for this reason once heard. `complete`: no clause will follow.
 
-    `awaits_tools`: no words of it are there yet, a tool is at work. `called_tools`: its words came with calls of tools.
+    `awaits_tools`: no words of it are there yet, a tool is at work. `called_tools`: so many calls of
+    tools its words came with.
     """
 
     kind: Kind
@@ -39,7 +40,7 @@ class AgentSpeech:
     complete: bool = False
     audible: bool = False
     awaits_tools: bool = False
-    called_tools: bool = False
+    called_tools: int = 0
     began_ns: int = 0
     clauses: list[Clause] = field(default_factory=list)
     splitter: ClauseSplitter = field(default_factory=ClauseSplitter)

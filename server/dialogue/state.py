@@ -38,7 +38,8 @@ class State:
     # The rest of an interrupted speech, to be said if the interruption meant nothing.
     unheard: str = ""
     turn_text: str = ""
-    tools: list[ToolCall] = field(default_factory=list)
+    # What the reply asks for, each with whether it fits, where that is known already.
+    tools: list[tuple[ToolCall, bool | None]] = field(default_factory=list)
     tokens: tuple[int, int] = (0, 0)
     model_provider: str = ""
     digits: str = ""
@@ -56,7 +57,7 @@ class State:
     was_handed_over: bool = False
     tool_rounds: int = 0
     tool_no: int = 0
-    # Tools at work: their number -> the model's id of the call.
+    # Tools at work: their number -> the id of the call in the history.
     running: dict[int, str] = field(default_factory=dict)
     # What tools gave has not been put to the model.
     has_results: bool = False

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from bench.sim.openai.check import check_chat
+from bench.sim.openai.flavour import Flavour, Model
+from providers.openai.body import messages
+from server.agent.settings import AgentSettings
 from server.dialogue import event as ev
 from server.dialogue.asking import TOOL_FILLER_MS
+from server.dialogue.history import MAX_MESSAGES
 from server.dialogue.tooling import MAX_A_CALL, MAX_AT_ONCE, MAX_RESULT_CHARS, MAX_ROUNDS, RUNNING
-from tests.dialogue.driver import Driver
+from tests.dialogue.driver import BASE, Driver
 
 PRICE: dict[str, Any] = {
     "name": "find_price",
@@ -51,6 +56,14 @@ def requests(d: Driver) -> int:
     return sum(isinstance(one, ev.RequestReply) for one in d.actions)
 
 
+def check_history(d: Driver) -> None:
+    """Raises Refusal where OpenAI would refuse what it is asked next."""
+    told = [{"role": "system", "content": "Be brief."}, *messages(d.talk.history.messages())]
+    check_chat({"model": "m", "messages": told}, Flavour.OPENAI, Model("m", context_tokens=10**9))
+    for one in told:
+        assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in one.get("tool_calls", ()))
+
+
 def result_of(d: Driver) -> str:
     return next(text for role, text in reversed(d.history()) if role == "tool")
 
@@ -88,7 +101,12 @@ def test_the_model_is_told_of_the_tools_of_its_agent() -> None:
         ('{"item": "a", "url": "https://evil"}', "url"),
         ('{"item": "' + "a" * 4000 + '"}', "too long"),
         ("[" * 3000, "not JSON"),
-        ('{"item": ' * 390 + "1" + "}" * 390, "item: {"),
+        ('{"item": ' * 200 + "1" + "}" * 200, "item: {"),
+        ('{"item": ' * 390 + "1" + "}" * 390, "too deep"),
+        ('{"item": "\\ud800"}', "no text"),
+        ('{"item": "a", "count": 1e999}', "not JSON"),
+        ('{"item": "a", "count": NaN}', "not JSON"),
+        ('{"item": "a", "count": ' + "9" * 400 + "}", "too large"),
     ],
 )
 def test_what_does_not_fit_the_schema_is_not_done_and_the_model_may_mend_it(arguments: str, wrong: str) -> None:
@@ -284,6 +302,7 @@ def test_interrupted_at_any_point_it_is_done_once_and_its_result_is_kept(place: 
             d.wait(500)
         elif one is not None and not isinstance(one, str):
             d.feed(one)
+    check_history(d)
     # The model's words were cut off before it asked for the tool, or the tool was called; never twice.
     calls = invoked(d)
     assert len(calls) == (1 if place > 3 or kind == 1 else 0)
@@ -291,14 +310,97 @@ def test_interrupted_at_any_point_it_is_done_once_and_its_result_is_kept(place: 
         assert "12" in [text for role, text in d.history() if role == "tool"]
 
 
+def test_the_history_is_accepted_whatever_the_model_called() -> None:
+    d = driver()
+    for turn in range(12):
+        d.speaks("Go ahead.")
+        d.wait(500)
+        for _ in range(MAX_ROUNDS):
+            asks(d, *["{"] * 32, name="such a name" if turn % 2 else "x" * 99)
+            check_history(d)
+        d.replies("No.")
+        d.play_all()
+    assert len(d.history()) <= MAX_MESSAGES and invoked(d) == []
+
+
+def test_two_calls_with_one_id_get_a_result_each() -> None:
+    d = driver()
+    d.speaks("What are a lamp and a table?")
+    d.wait(500)
+    number = d.reply_no
+    for _ in range(2):
+        d.feed(ev.ReplyTool(number, "call_1", "find_price", ASK))
+    d.feed(ev.ReplyDone(number, "tool_calls", 10, 5))
+    d.feed(ev.ToolFinished(2, "two"))
+    d.feed(ev.ToolFinished(1, "one"))
+    assert [text for role, text in d.history() if role == "tool"] == ["one", "two"]
+    check_history(d)
+
+
+def test_a_service_that_makes_long_ids_gets_short_ones_back() -> None:
+    d = driver()
+    d.speaks("What is a lamp?")
+    d.wait(500)
+    d.feed(ev.ReplyTool(d.reply_no, "i" * 41, "find_price", ASK), ev.ReplyDone(d.reply_no, "tool_calls", 10, 5))
+    d.feed(ev.ToolFinished(1, "12"))
+    assert result_of(d) == "12"
+    check_history(d)
+
+
+def test_words_of_a_second_round_stand_after_the_first() -> None:
+    d = driver()
+    d.speaks("What is a lamp?")
+    d.wait(500)
+    asks(d, ASK)
+    d.feed(ev.ToolFinished(1, "12"))
+    asks(d, ASK, words="One moment. ")
+    d.play_all()
+    assert [role for role, _ in d.history()[-5:]] == ["assistant", "tool", "assistant", "assistant", "tool"]
+    assert d.history()[-3] == ("assistant", "One moment.")
+
+
+def test_a_noise_does_not_lose_the_answer_to_what_a_tool_gave() -> None:
+    d = driver()
+    d.speaks("What is a lamp?")
+    d.wait(500)
+    asks(d, ASK)
+    d.feed(ev.ToolFinished(1, "12"))
+    assert requests(d) == 2
+    d.speaks("")  # a cough, before anything of the answer is heard
+    d.wait(2000)
+    assert requests(d) == 3
+    d.replies("Twelve euros.")
+    d.play_all()
+    assert d.history()[-1] == ("assistant", "Twelve euros.")
+
+
+def test_what_a_tool_gave_is_answered_when_the_line_comes_back_and_nothing_is_left_to_say() -> None:
+    d = driver()
+    d.talk._state.settings = AgentSettings.parse({**BASE, "opening": {"mode": "listen", "text": ""}, "tools": [PRICE]})
+    d.speaks("What is a lamp?")
+    d.wait(500)
+    asks(d, ASK)
+    d.feed(ev.StreamEnded("media_lost"), ev.ToolFinished(1, "12"))
+    assert requests(d) == 1
+    d.feed(ev.StreamResumed())
+    assert requests(d) == 2
+
+
+def test_a_schema_goes_out_with_its_type() -> None:
+    d = driver(parameters={"properties": {"item": {}}})
+    [own] = [one.parameters for one in d.talk.request().tools if one.name == "find_price"]
+    assert own == {"type": "object", "properties": {"item": {}}}
+
+
 def test_a_hostile_model_does_nothing_that_is_not_allowed() -> None:
     """Thousands of calls of the worst kind: nothing is done but what fits the schema of a tool that is there."""
     worst = ["{", "null", '{"item": null}', '{"item": "x", "count": 1e9}', '{"__proto__": 1}', ASK, '"x"', "9" * 5000]
     names = ["find_price", "end_call ", "FIND_PRICE", "find_price\0", "../find_price", "", "x" * 9999]
+    done = 0
     for seed in range(60):
         d = driver()
         for turn in range(12):
-            d.speaks("Go on.")
+            d.speaks("Go ahead.")
             d.wait(500)
             for round_no in range(5):
                 at = seed * 7 + turn * 3 + round_no
@@ -307,6 +409,9 @@ def test_a_hostile_model_does_nothing_that_is_not_allowed() -> None:
                 asks(d, worst[at % len(worst)], worst[(at + 3) % len(worst)], name=names[at % len(names)])
                 for one in invoked(d):
                     d.feed(ev.ToolFinished(one.tool_no, "ok"))
+                check_history(d)
             d.play_all()
         assert len(invoked(d)) <= MAX_A_CALL
         assert {(one.name, one.arguments) for one in invoked(d)} <= {("find_price", ASK)}
+        done += len(invoked(d))
+    assert done > 60  # it was let in

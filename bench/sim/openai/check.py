@@ -45,6 +45,7 @@ _TIERS = {
 }
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MAX_TOOLS = 128
+MAX_ID_CHARS = 40
 MAX_STOPS = 4
 
 
@@ -223,6 +224,10 @@ def _check_calls(message: Mapping[str, Any], path: str) -> set[str]:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(call.get("id"), str) or call.get("type") != "function":
             raise _wrong(f"{path}.tool_calls[{at}]", "id, type function and function", "invalid_type")
+        if len(call["id"]) > MAX_ID_CHARS:
+            raise _wrong(f"{path}.tool_calls[{at}].id", f"at most {MAX_ID_CHARS} characters", "string_above_max_length")
+        if isinstance(function.get("name"), str) and not _TOOL_NAME.fullmatch(function["name"]):
+            raise _wrong(f"{path}.tool_calls[{at}].function.name", f"a match of {_TOOL_NAME.pattern}", "invalid_value")
         if not isinstance(function.get("name"), str) or not isinstance(function.get("arguments"), str):
             raise _wrong(f"{path}.tool_calls[{at}].function", "a name and arguments as a string", "invalid_type")
         ids.add(call["id"])
