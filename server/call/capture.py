@@ -74,7 +74,9 @@ class Capture:
 
     __slots__ = ("_batch", "_clock", "_file", "_head", "_mask", "_store", "_tools", "is_over", "tape")
 
-    def __init__(self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any], tools: ToolMask) -> None:
+    def __init__(
+        self, store: CaptureStore, file: _File, clock: Clock, head: dict[str, Any], tools: ToolMask | None
+    ) -> None:
         self.tape = Tape(keeps_audio=head["has_audio"])
         self.is_over = False
         self._store = store
@@ -100,10 +102,10 @@ class Capture:
 
     def step(self, now_ns: int, event: ev.Event, actions: Sequence[ev.Action]) -> None:
         name, values = type(event).__name__, _fields(event)
-        decided: list[Any] = [[type(one).__name__, _fields(one)] for one in actions]
-        if self._tools:
-            values = self._tools.values(name, values)
-            decided = [[action, self._tools.values(action, one)] for action, one in decided]
+        decided = [[type(one).__name__, _fields(one)] for one in actions]
+        if self._tools is not None:
+            masks_keys = self._mask is not None and self._mask.is_on
+            values, decided = self._tools.step(name, values, decided, masks_keys=masks_keys)
         if self._mask is not None:
             values, decided = self._mask.step(name, values, decided)
         self._add(STEP, [now_ns, name, values, decided])
@@ -325,7 +327,7 @@ class CaptureStore:
             "masks_keys": not wanted.keys, "settings": settings.as_dict(),
         }  # fmt: skip
         file = _File(self.folder / f"{call_id}{SUFFIX}", wanted.max_bytes)
-        return Capture(self, file, self._clock, head, ToolMask(settings.tools))
+        return Capture(self, file, self._clock, head, ToolMask(settings.tools) if settings.tools else None)
 
     def add(self, capture: Capture) -> None:
         """It has begun: gather what it has, every FLUSH_S."""

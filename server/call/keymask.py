@@ -11,6 +11,7 @@ difference: an end-call phrase of digits.)
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from server.call.scrub import MASKED_KEY, key_masked
 
 _DIGIT = re.compile(r"\d")
-_TEXTS = frozenset(("text", "heard_text", "caller_text", "agent_text", "arguments", "result", "error"))
+_TEXTS = frozenset(("text", "heard_text", "caller_text", "agent_text", "result", "error"))
 # What the caller said.
 _HEARD = frozenset(("TranscriptInterim", "TranscriptFinal"))
 _KEY = "DigitReceived"
@@ -49,7 +50,32 @@ class KeyMask:
 def _masked(values: Values) -> Values:
     """Digits of any script, each as the 1 of its own: as long as before, and numbers stay numbers."""
     found = {name: _DIGIT.sub(_one, values[name]) for name in _TEXTS & values.keys() if isinstance(values[name], str)}
+    if isinstance(arguments := values.get("arguments"), str):
+        found["arguments"] = _arguments(arguments)
     return {**values, **found} if found else values
+
+
+def _arguments(text: str) -> str:
+    """Of a tool: values only, since two names that differ in a digit must stay two."""
+    try:
+        return json.dumps(_value(json.loads(text)))
+    except (ValueError, RecursionError):
+        return _DIGIT.sub(_one, text)
+
+
+def _value(value: Any) -> Any:
+    match value:
+        case bool() | None:
+            return value
+        case str():
+            return _DIGIT.sub(_one, value)
+        case int():
+            return int(_DIGIT.sub(_one, str(value)))
+        case float():
+            return 1.1
+        case list():
+            return [_value(one) for one in value]
+    return {name: _value(one) for name, one in value.items()}
 
 
 def _one(digit: re.Match[str]) -> str:
