@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 import queue
+import re
 import threading
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,7 @@ MAX_WAITING_BYTES = 32 * 1024 * 1024
 # Room for the part that says that a file is truncated.
 END_BYTES = 128
 CLOSE_S = 3.0
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Capture:
@@ -148,7 +150,7 @@ class Capture:
             return
         if among_media:
             self._take_tape()
-        self._batch.add(frame(kind, orjson.dumps(values)))
+        self._batch.add(frame(kind, _encoded(values)))
         if self._batch.size > HAND_OVER_BYTES:
             self.hand_over()
 
@@ -166,6 +168,23 @@ _NAMES = {kind: tuple(one.name for one in fields(kind)) for kind in (*ev.Event._
 
 def _fields(one: ev.Event | ev.Action) -> Mapping[str, Any]:
     return {name: getattr(one, name) for name in _NAMES[type(one)]}
+
+
+def _encoded(values: Any) -> bytes:
+    try:
+        return orjson.dumps(values)
+    except TypeError:
+        # A lone surrogate in a text (a recogniser's or a model's) must not cost the call.
+        return orjson.dumps(_whole(values))
+
+
+def _whole(value: Any) -> Any:
+    """The same with each lone surrogate, which has no form in UTF-8, as the character that stands for what is none."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {_whole(name): _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 class _Batch:

@@ -73,7 +73,13 @@ class Stepper:
                 return
             one = self._events.popleft()
             now_ns = self._clock.now_ns()
-            actions = self._conversation.step(one, now_ns)
+            try:
+                actions = self._conversation.step(one, now_ns)
+            except Exception:
+                # The event that it failed at is what a replay needs most.
+                if self._capture is not None:
+                    self._capture.step(now_ns, one, [])
+                raise
             if self._capture is not None:
                 self._capture.step(now_ns, one, actions)
             for action in actions:

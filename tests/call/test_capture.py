@@ -13,6 +13,7 @@ import pytest
 from audio_native.tape import TAPE_MEDIA
 from audio_native.uplink import Uplink
 from providers.base import PCMU_8K
+from server.__main__ import main
 from server.agent.settings import AgentSettings
 from server.call import capture as capture_module
 from server.call.capture import Capture, CaptureStore
@@ -31,7 +32,11 @@ from server.call.capture_file import (
     read,
     tape_block,
 )
+from server.call.replay import replay_capture
 from server.call.scrub import scrubbed
+from server.call.stepper import Stepper
+from server.clock import SystemClock
+from server.dialogue import conversation
 from server.dialogue import event as ev
 from tests.call.captured import Captured, begun, inflated, opened, packed, record, talk, with_store
 from tests.dialogue.driver import Driver
@@ -242,7 +247,7 @@ def test_a_strange_file_is_refused(tmp_path: Path, raw: bytes) -> None:
 @pytest.mark.parametrize(
     "records",
     [
-        frame(ord("S"), b"[1,\"TimerFired\",{},[]]"),  # no head before it
+        frame(ord("S"), b'[1,"TimerFired",{},[]]'),  # no head before it
         frame(ord("H"), b'{"capture":2}'),
         frame(ord("H"), b'{"capture":1}'),
         frame(ord("H"), b"{"),
@@ -309,3 +314,50 @@ def test_nothing_is_left_in_the_loop(tmp_path: Path) -> None:
         assert store._timer is None
 
     with_store(tmp_path, body)
+
+
+def test_half_a_character_costs_neither_the_call_nor_its_replay(tmp_path: Path) -> None:
+    def body(store: CaptureStore) -> None:
+        driver = Captured(opened(store))
+        driver.begin()
+        driver.speaks("tell me \ud83d now please")
+        driver.wait(600)
+        driver.replies("It is half \udc00 of one.")
+        driver.capture.note("final", {"utterance_no": 1, "text": "\ud83d"})
+        driver.feed(ev.StreamEnded("caller_hung_up"))
+        driver.capture.close("caller_hung_up", {})
+
+    with_store(tmp_path, body)
+    data = inflated(tmp_path / "call-1.capture").decode(errors="ignore")
+    assert "tell me \ufffd now please" in data and "It is half \ufffd of one." in data
+    assert replay_capture(tmp_path / "call-1.capture").is_same
+
+
+def test_the_event_at_which_a_conversation_fails_is_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+
+    def fails(c: object, event: ev.DigitReceived, now_ns: int) -> None:
+        raise KeyError("a defect of the conversation")
+
+    monkeypatch.setitem(conversation._STEPS, ev.DigitReceived, fails)
+
+    def body(store: CaptureStore) -> None:
+        one = opened(store)
+        talk = Driver().talk
+        stepper = Stepper("call-1", talk, SystemClock(), one, lambda action: None, lambda: failures.append("failed"))
+        stepper.dispatch(ev.CallBegan())
+        stepper.dispatch(ev.DigitReceived("5"))
+        stepper.close()
+        one.close("error", {})
+
+    with_store(tmp_path, body)
+    path = tmp_path / "call-1.capture"
+    assert failures == ["failed"]
+    steps = [one for one in read(path) if isinstance(one, Step)]
+    assert [(one.name, one.actions == []) for one in steps] == [("CallBegan", False), ("DigitReceived", True)]
+    assert main(["replay", str(path)]) == 2
+    assert "DigitReceived cannot be decided: KeyError('a defect of the conversation')" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["replay", str(path)]) in (0, 1), "mended, it can be decided"
