@@ -42,7 +42,10 @@ def on_done(c: State, event: ev.ReplyDone, now_ns: int) -> None:
         speak(c, speech, text, now_ns)
     speech.complete = True
     tools, c.tools = c.tools, []
+    called_before = c.tool_no
     speech.called_tools = invoke(c, tools)
+    if speech.called_tools > c.tool_no - called_before:
+        speech.then = ""  # one was refused: nobody hangs up on what the model may still mend
     if speech.has_words:
         check_over(c, now_ns)
     elif speech.then:

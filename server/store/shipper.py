@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,8 @@ GATHER_S = 0.25
 """From the first fact that waits to the transaction that takes it and all that came meanwhile. Facts are on the local
 disk by then; a transaction for each group of the spool cost a tenth of the server's CPU (docs/performance.md)."""
 BACKOFF_S = (0.1, 5.0)
+# A zero character in JSON; after an odd number of further backslashes it is six characters of a text.
+_ESCAPED_ZERO = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 POISON_TRIES = 5
 POISON_BACKOFF_S = 0.02
 ADOPT_EVERY_S = 30.0
@@ -295,7 +298,7 @@ def _row(fact: Fact) -> tuple[Any, ...]:
         case ToolStarted():
             arguments = orjson.dumps(dict(fact.arguments)).decode()
             # Nor has jsonb for an escaped one.
-            row = (fact.call_id, fact.tool_no, fact.name, arguments.replace("\\u0000", ""), fact.at)
+            row = (fact.call_id, fact.tool_no, fact.name, _ESCAPED_ZERO.sub(r"\1", arguments), fact.at)
         case ToolEnded():
             row = (fact.call_id, fact.tool_no, fact.outcome, fact.result, fact.attempts, fact.duration_ms)
         case CallEnded():

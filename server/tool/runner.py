@@ -58,8 +58,10 @@ class ToolRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Waits for what is at work: each call has its deadline."""
-        await self._group.__aexit__(kind, error, trace)
-        await self._http.aclose()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            await self._http.aclose()
 
     def listen(self, call_id: str, deliver: Deliver) -> None:
         """From now on results of this call go to `deliver`; those that came meanwhile, at once."""

@@ -386,6 +386,17 @@ def test_what_a_tool_gave_is_answered_when_the_line_comes_back_and_nothing_is_le
     assert requests(d) == 2
 
 
+@pytest.mark.parametrize("arguments, hangs_up", [(ASK, True), ("{", False)])
+def test_a_call_that_was_refused_is_mended_before_the_model_hangs_up(arguments: str, hangs_up: bool) -> None:
+    d = driver()
+    d.speaks("A lamp, and that is all.")
+    d.wait(500)
+    d.feed(ev.ReplyTool(d.reply_no, "end", "end_call", "{}"))
+    asks(d, arguments)
+    assert (d.said()[-1] == "Goodbye!", requests(d)) == ((True, 1) if hangs_up else (False, 2))
+    assert len(invoked(d)) == hangs_up
+
+
 def test_a_schema_goes_out_with_its_type() -> None:
     d = driver(parameters={"properties": {"item": {}}})
     [own] = [one.parameters for one in d.talk.request().tools if one.name == "find_price"]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+import orjson
 import pytest
 
 from server.store.fact import CallEnded, SegmentFact, ToolEnded, ToolStarted
@@ -84,7 +85,7 @@ async def fetch(url: str, query: str) -> list[asyncpg.Record]:
 def test_tools_arrive_with_their_outcome_or_without(tmp_path: Path, database_url: str) -> None:
     async def run() -> None:
         call_id, facts = whole_call(await make_version(database_url))
-        arguments = {"item": "lamp", "zero": "a\0b"}
+        arguments = {"item": "lamp", "zero": "a\0b", "text": r"C:\u0000", "both": "\\\0"}
         begun = [ToolStarted(call_id=call_id, tool_no=no, name="price", arguments=arguments, at=AT_S) for no in (1, 2)]
         ended = ToolEnded(call_id=call_id, tool_no=1, outcome="done", result="12\0", attempts=2, duration_ms=80.5)
         again = ToolEnded(call_id=call_id, tool_no=1, outcome="timeout", result="late", attempts=9, duration_ms=1.0)
@@ -96,7 +97,9 @@ def test_tools_arrive_with_their_outcome_or_without(tmp_path: Path, database_url
             await shipper.wait_shipped()
             assert shipper.quarantined == 0
         first, second = await fetch(database_url, "SELECT * FROM tool_invocation ORDER BY tool_no")
-        assert (first["name"], first["arguments"]) == ("price", '{"item": "lamp", "zero": "ab"}')
+        assert first["name"] == "price"
+        kept = {"item": "lamp", "zero": "ab", "text": r"C:\u0000", "both": "\\"}
+        assert orjson.loads(first["arguments"]) == kept
         assert (first["outcome"], first["result"], first["attempts"], first["duration_ms"]) == ("done", "12", 2, 80.5)
         assert first["started_at"].timestamp() == AT_S
         assert (second["outcome"], second["result"], second["duration_ms"]) == (None, None, None)
