@@ -19,10 +19,11 @@ from typing import Any
 from bench.load.figure import percentile
 from bench.sim.clipbook import Clipbook
 from bench.sim.sound import FRAME_SAMPLES, SILENCE, to_pcmu
-from providers.azure.sdk_native import POLLING
 
 SENTENCE = "Would that be possible?"
 TICK_S = 0.02
+POLLING = "SPEECH-USPPollingInterval"
+"""The SDK's own name for how often it looks at its socket, ms."""
 PAUSE_FRAMES = 50  # between two utterances
 MESSAGES = [{"role": "user", "content": "turn 1 of +15550000001"}]
 
