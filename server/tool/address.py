@@ -11,11 +11,14 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpcore
 
 MAX_ADDRESSES = 16
+MAX_LOOKUPS = 8
 # Translators of IPv4 within one's own network (RFC 8215, RFC 7915), and of segment routing (RFC 9602).
 _CARRIERS = ("64:ff9b:1::/48", "::ffff:0:0:0/96", "5f00::/16")
 # The standard library's lists differ between its versions: of protocol assignments, site-local, IPv4-compatible.
@@ -52,6 +55,12 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     def __init__(self, private_hosts: Collection[str]) -> None:
         self._private_hosts = frozenset(private_hosts)
         self._inner = httpcore.AnyIOBackend()
+        # Threads of their own: a name whose servers are dead holds one for as long as the resolver likes, and those
+        # of the loop are few and look up the names of providers.
+        self._lookups = ThreadPoolExecutor(MAX_LOOKUPS, "tool lookup")
+
+    def close(self) -> None:
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def connect_tcp(
         self,
@@ -64,7 +73,8 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         """Raises AddressRefused, httpcore.ConnectError, httpcore.ConnectTimeout."""
         try:
             async with asyncio.timeout(timeout):
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+                found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"{host}: no address in time") from None
         except (OSError, UnicodeError) as error:

@@ -65,15 +65,17 @@ class HttpTools:
     def __init__(self, secrets: Mapping[str, str], private_hosts: Collection[str]) -> None:
         self._secrets = dict(secrets)
         self._private_hosts = frozenset(private_hosts)
+        self._network = GuardedNetwork(private_hosts)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_trust(),
             max_connections=CONNECTIONS,
             keepalive_expiry=KEPT_S,
-            network_backend=GuardedNetwork(private_hosts),
+            network_backend=self._network,
         )
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+        self._network.close()
 
     def problem(self, tool: ToolSettings) -> str:
         """Why this process cannot carry `tool` out, whatever its arguments; empty when it can try."""

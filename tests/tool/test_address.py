@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import httpcore
@@ -32,16 +33,16 @@ def test_a_public_one_is(address: str) -> None:
     assert is_public(address)
 
 
-def resolving(monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop, *answers: list[str]) -> list[str]:
+def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
     """A resolver that gives one of `answers` after the other; returns what it was asked for."""
     asked: list[str] = []
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         asked.append(host)
         found = answers[min(len(asked), len(answers)) - 1]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("server.tool.address.socket.getaddrinfo", getaddrinfo)
     return asked
 
 
@@ -50,7 +51,7 @@ def test_a_name_with_a_private_address_among_its_own_is_refused(
     found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
-        resolving(monkeypatch, asyncio.get_running_loop(), found)
+        resolving(monkeypatch, found)
         with pytest.raises(AddressRefused, match="not public"):
             await GuardedNetwork(()).connect_tcp("tools.example", 443, timeout=1.0)
 
@@ -70,7 +71,7 @@ def test_a_name_that_changes_its_mind_is_looked_at_each_time(monkeypatch: pytest
 
         server = await asyncio.start_server(on_connect, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        asked = resolving(monkeypatch, asyncio.get_running_loop(), ["192.0.2.1"], ["127.0.0.1"])
+        asked = resolving(monkeypatch, ["192.0.2.1"], ["127.0.0.1"])
         network = GuardedNetwork(())
         for _ in range(2):
             with pytest.raises(AddressRefused):
@@ -99,5 +100,31 @@ def test_other_ways_to_write_this_machine_are_seen_through(literal: str) -> None
     async def run() -> None:
         with pytest.raises((AddressRefused, httpcore.ConnectError)):
             await GuardedNetwork(()).connect_tcp(literal, 9, timeout=5.0)
+
+    asyncio.run(run())
+
+
+def test_names_that_nobody_answers_for_hold_up_no_other_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider's name is looked up by the loop while every lookup of tools hangs."""
+
+    async def run() -> None:
+        go_on, looking = threading.Event(), socket.getaddrinfo
+
+        def getaddrinfo(host: str, *given: Any, **more: Any) -> Any:
+            if host == "dead.example":
+                go_on.wait(20)
+                raise OSError("no answer")
+            return looking(host, *given, **more)
+
+        monkeypatch.setattr("server.tool.address.socket.getaddrinfo", getaddrinfo)
+        network = GuardedNetwork(())
+        stuck = [asyncio.create_task(network.connect_tcp("dead.example", 443)) for _ in range(40)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 443)
+        go_on.set()
+        failed = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {type(one) for one in failed} == {httpcore.ConnectError}
+        network.close()
 
     asyncio.run(run())
