@@ -64,8 +64,8 @@ class HttpTools:
 
     def __init__(self, secrets: Mapping[str, str], private_hosts: Collection[str]) -> None:
         self._secrets = dict(secrets)
-        self._private_hosts = frozenset(private_hosts)
-        self._network = GuardedNetwork(private_hosts)
+        self._private_hosts = frozenset(one.lower() for one in private_hosts)
+        self._network = GuardedNetwork(self._private_hosts)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_trust(),
             max_connections=CONNECTIONS,

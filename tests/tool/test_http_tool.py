@@ -154,3 +154,21 @@ def test_what_may_not_be_reached_or_known_is_refused_without_a_request(
         await tools.aclose()
 
     asyncio.run(go())
+
+
+def test_private_hosts_are_names_in_any_case() -> None:
+    tools = HttpTools({}, ["CRM.Internal"])
+    assert tools.problem(ToolSettings(name="a", url="http://crm.internal/x")) == ""
+    assert tools.problem(ToolSettings(name="a", url="http://Crm.INTERNAL/x")) == ""
+    assert "https only" in tools.problem(ToolSettings(name="a", url="http://crm.internal.example/x"))
+
+
+def test_a_secret_that_the_server_repeats_is_not_told() -> None:
+    async def body(peer: HttpPeer, tools: HttpTools) -> None:
+        one = tool(peer, secret="crm")
+        assert (await tools.call(one, {}, "c-1")).text == "you sent (redacted)"
+        with pytest.raises(ToolFailed, match=r"HTTP 403 not \(redacted\)"):
+            await tools.call(one, {}, "c-2")
+
+    repeated = SECRETS["crm"].encode()
+    run(body, Reply(body=b"you sent " + repeated), Reply(status=403, body=b"not " + repeated))
