@@ -21,6 +21,11 @@ from server.store.redis import Redis
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of whole calls first: several files run at once, and a long one that begins last is waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+
+
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[EmbeddedServers]:
     """Both servers, empty; `.database_url` and `.redis_url`. Tests that write want the two fixtures below."""

@@ -17,7 +17,7 @@ import pytest
 
 from bench.sim.azure import Fault
 from providers.base import PCMU_8K, Final
-from providers.errors import ProviderUnavailable
+from providers.errors import ProviderTimeout, ProviderUnavailable
 from server.agent.settings import AgentSettings
 from server.call.recogniser import open_stream, transcriber_config
 from server.catalogue import Catalogue
@@ -154,7 +154,11 @@ def test_a_region_is_the_name_of_the_host() -> None:
 async def final_ms(catalogue: Catalogue, audio: bytes = LOUD_PCMU, utterances: int = 1) -> list[float]:
     """From the end of each utterance to its final, by Azure."""
     settings = AgentSettings.parse({"stt": {"provider": "azure"}})
-    opened = await open_stream(catalogue.for_call(settings).ears[0], transcriber_config(settings, PCMU_8K))
+    ears = catalogue.for_call(settings).ears[0]
+    try:
+        opened = await open_stream(ears, transcriber_config(settings, PCMU_8K))
+    except ProviderTimeout:  # the SDK's first recogniser, on a busy machine
+        opened = await open_stream(ears, transcriber_config(settings, PCMU_8K))
     events, took = aiter(opened.stream), []
     try:
         for number in range(1, utterances + 1):

@@ -37,9 +37,9 @@ async def measure(line: str, calls: int, seconds: float, env: dict[str, str]) ->
     keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.sdk.child", line, str(calls), str(seconds), cwd=ROOT, env={**keep, **env},
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stdin is not None
     try:
         async with asyncio.timeout(START_S):
             if (await process.stdout.readline()).strip() != b"ready":
@@ -52,6 +52,7 @@ async def measure(line: str, calls: int, seconds: float, env: dict[str, str]) ->
             threads.append(watched.num_threads())
             rss.append(watched.memory_info().rss // 1024)
         after = watched.cpu_times()
+        process.stdin.close()  # it stays until it has been looked at
         async with asyncio.timeout(END_S):
             found = json.loads(await process.stdout.readline())
             code = await process.wait()

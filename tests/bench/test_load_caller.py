@@ -108,8 +108,8 @@ def test_only_the_right_code_completes_a_turn() -> None:
         assert record.is_greeted and not record.in_turn
         assert (record.talked_over, record.unasked_clears) == (0, 0)
         assert len(record.latency_ms) == TURNS
-        # The stand-in answers after 20 frames of silence.
-        assert all(one >= 350 for one in record.latency_ms), (reply.__name__, record.latency_ms)
+        # The stand-in answers after 20 frames of silence, of which a busy machine sends some in a row.
+        assert all(one >= 150 for one in record.latency_ms), (reply.__name__, record.latency_ms)
 
 
 class Silent:

@@ -232,7 +232,7 @@ def test_the_certificate_is_looked_at(env: dict[str, str], capsys: pytest.Captur
 def test_migrate_on_a_database_of_its_own(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def drop() -> None:
         connection = await asyncpg.connect(env["DATABASE_URL"])
-        await connection.execute("DROP TABLE turn, transcript_segment, call")
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         await connection.close()
 
     asyncio.run(drop())
