@@ -46,8 +46,6 @@ Line = Callable[[int, Work], Awaitable[None]]
 def _azure_config() -> Any:
     import azure.cognitiveservices.speech as speech
 
-    from providers.azure.sdk_native import POLLING
-
     config = speech.SpeechConfig(subscription=os.environ["AZURE_SPEECH_KEY"], host=os.environ["AZURE_SPEECH_ENDPOINT"])
     if polling_ms := os.environ.get("SDK_POLLING_MS"):
         config.set_property_by_name(POLLING, polling_ms)
