@@ -171,29 +171,6 @@ async def openai_chat(calls: int, work: Work) -> None:
     await client.close()
 
 
-async def openai_adapter(calls: int, work: Work) -> None:
-    """The same request by our adapter, which has the SDK send it and reads the stream itself."""
-    from providers.base import ChatRequest, Message, TextDelta
-    from providers.openai.chat import OpenAIModel
-    from providers.openai.options import OpenAiOptions
-
-    options = OpenAiOptions(
-        key=os.environ["OPENAI_API_KEY"], base_url=os.environ["OPENAI_BASE_URL"], model="gpt-4o-mini"
-    )
-    model = OpenAIModel(options)
-    request = ChatRequest(messages=tuple(Message("user", one["content"]) for one in MESSAGES))
-
-    async def ask() -> None:
-        began_s, seen = time.perf_counter(), False
-        async for one in model.stream(request):
-            if not seen and isinstance(one, TextDelta):
-                work.added_ms.append((time.perf_counter() - began_s) * 1000)
-                seen = True
-
-    await _chat(calls, work, ask)
-    await model.aclose()
-
-
 async def groq_chat(calls: int, work: Work) -> None:
     import groq
 
@@ -230,8 +207,8 @@ async def bare_chat(calls: int, work: Work) -> None:
 
 
 LINES: dict[str, Line] = {
-    "azure-stt": azure_stt, "azure-tts": azure_tts, "openai-chat": openai_chat, "openai-adapter": openai_adapter,
-    "groq-chat": groq_chat, "bare-chat": bare_chat,
+    "azure-stt": azure_stt, "azure-tts": azure_tts, "openai-chat": openai_chat, "groq-chat": groq_chat,
+    "bare-chat": bare_chat,
 }  # fmt: skip
 
 
