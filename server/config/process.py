@@ -51,7 +51,7 @@ FRAME_MS = 20
 SECRET_MIN_CHARS = 32
 API_KEY_MIN_CHARS = 16
 CALLS = 200
-# Azure's SDK has nine threads for a call; from some 40 calls on the event loop feels them (`python -m bench sdk`).
+# Azure's SDK has eight threads for a call; from some 40 calls on the event loop feels them (`python -m bench sdk`).
 AZURE_SPEECH_CALLS = 40
 
 VARIABLES: tuple[str, ...] = (
@@ -298,7 +298,7 @@ class Config:
         if self.max_calls <= AZURE_SPEECH_CALLS or not self.providers.azure_speech.is_configured:
             return ""
         return (
-            f"MAX_CALLS={self.max_calls} with Azure Speech, whose SDK has nine threads a call: expected at most "
+            f"MAX_CALLS={self.max_calls} with Azure Speech, whose SDK has eight threads a call: expected at most "
             f"{AZURE_SPEECH_CALLS}, and more processes; unless few calls hear or speak by it"
         )
 

@@ -108,7 +108,7 @@ AZURE = {"AZURE_SPEECH_KEY": "azure-speech-key", "AZURE_SPEECH_REGION": "westeur
         ({"MAX_CALLS": "300"}, "ok", "at most 300 at once"),
         (AZURE, "ok", "at most 40 at once (Azure Speech is there)"),
         (AZURE | {"MAX_CALLS": "12"}, "ok", "at most 12 at once"),
-        (AZURE | {"MAX_CALLS": "41"}, "note", "MAX_CALLS=41 with Azure Speech, whose SDK has nine threads a call"),
+        (AZURE | {"MAX_CALLS": "41"}, "note", "MAX_CALLS=41 with Azure Speech, whose SDK has eight threads a call"),
     ],
 )
 def test_calls_that_are_too_many_for_the_sdk_of_azure_are_noted(
