@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 NATIVE  = $(wildcard audio_native/*.pyx audio_native/*.pxd audio_native/*.h)
 
-.PHONY: run test lint demo bench cuts replays build clean
+.PHONY: run test lint demo bench cuts examples replays build clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -46,6 +46,10 @@ bench: build
 # Recognition by the real SDK, cut a thousand times at random places: what a release wants; the suite does a few.
 cuts: build
 	CUTS=1000 $(BIN)/python -m pytest tests/call/test_azure_cuts.py
+
+# The properties with examples that no run has seen: what a release wants.
+examples: build
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --hypothesis-profile=default -m "not e2e"
 
 # Each captured situation a thousand times, and at every instruction set: the suite does fifty.
 replays: build

@@ -12,11 +12,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from server.clock import SystemClock
 from server.config import shared_file
 from server.node.embedded import EmbeddedServers
 from server.store.redis import Redis
+
+# The same examples in each run, so that a change is judged by what it changes; `make examples` looks for new ones.
+settings.register_profile("suite", derandomize=True)
+settings.load_profile("suite")
 
 _numbers = itertools.count(1)
 

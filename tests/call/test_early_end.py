@@ -129,7 +129,7 @@ def test_azure_speech_has_nothing_left(kind: str, azure: AzureSim, tmp_path: Pat
 
     async def main() -> None:
         ears = AgentVersion("v1", "a1", "test", 1, settings("azure", "scripted", "azure"))
-        async with plane_server(tmp_path, max_calls=AT_ONCE, config=config, version=ears) as server:
+        async with plane_server(tmp_path, max_calls=CALLS, config=config, version=ears) as server:
             before = azure.faults.injected.total()
             trouble = [Fault(kind=kind, times=None)] if kind else []
             assert not await fifty(server, lambda: [azure.faults.add(one) for one in trouble])
@@ -144,7 +144,7 @@ def test_openai_has_nothing_left(kind: str, tmp_path: Path) -> None:
         async with OpenAiSim(Flavour.OPENAI, keys=[KEY]) as sim:
             config = ProviderConfig.from_env({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": sim.base_url})
             ears = AgentVersion("v1", "a1", "test", 1, settings("openai-stt", "openai", "openai-tts"))
-            async with plane_server(tmp_path, max_calls=AT_ONCE, config=config, version=ears) as server:
+            async with plane_server(tmp_path, max_calls=CALLS, config=config, version=ears) as server:
                 trouble = [kind] if kind else []
                 assert not await fifty(server, lambda: [sim.inject(one, route="any", times=None) for one in trouble])
                 assert not kind or sim.faults.picked.total() > 0
